@@ -1,0 +1,170 @@
+//! Packets: one datagram each, in a slot with head room, moved and never borrowed.
+//!
+//! Owns the buffers' shape and what travels with them between datapath, shard and mail: where a
+//! datagram came from, where a send goes, and the outbox of what leaves in a turn. Knows no SIP.
+
+mod outbox;
+mod pool;
+mod ports;
+
+pub use outbox::{Outbox, Outgoing, Sent};
+pub use pool::{Pool, PoolOptions, PoolUse};
+pub use ports::{Egress, Endpoints, Event, LocalPort, PeerId, PortId, PortRole, Trouble, WorkerId};
+
+use std::net::SocketAddr;
+
+use pool::Slot;
+
+/// Bytes kept free in front of every received datagram: what `edit` may grow a message by.
+pub const HEAD_ROOM: usize = 640;
+/// Longest UDP payload over IPv4, bytes; what is longer was truncated by the kernel.
+pub const DATAGRAM_MAX: usize = 65_507;
+
+/// One datagram and what is known of it.
+///
+/// Owns its slot: dropping the packet gives the slot back to the pool, on the dropping thread's
+/// free list.
+#[derive(Debug)]
+pub struct Packet {
+    slot: Slot,
+    start: u32,
+    len: u32,
+    /// End of the longest datagram that was in the slot, so that its pages can be given back.
+    high_water: u32,
+    /// Where filler may be put into our own Via, an offset into the bytes; 0: nowhere.
+    pub pad_at: u16,
+    /// Handed over by another worker already: never handed over a second time.
+    pub handed: bool,
+    /// The local port that it arrived at.
+    pub port: PortId,
+    /// Call-ID hash: packets of equal order keep their order when they are grouped into trains.
+    pub order: u64,
+    /// Observed source address.
+    pub source: SocketAddr,
+}
+
+impl Packet {
+    fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            start: HEAD_ROOM as u32,
+            len: 0,
+            high_water: 0,
+            pad_at: 0,
+            handed: false,
+            port: PortId(0),
+            order: 0,
+            source: SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0)),
+        }
+    }
+
+    /// The datagram.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.slot.bytes().get(self.start as usize..(self.start + self.len) as usize).unwrap_or_default()
+    }
+
+    /// The datagram, writable.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let (start, end) = (self.start as usize, (self.start + self.len) as usize);
+        self.slot.bytes_mut().get_mut(start..end).unwrap_or_default()
+    }
+
+    /// Length of the datagram, bytes.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the datagram has no bytes.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Free bytes in front of the datagram.
+    #[inline]
+    #[must_use]
+    pub fn head_room(&self) -> usize {
+        self.start as usize
+    }
+
+    /// Moves the first byte: `start` becomes `start - by` for a positive `by`, later for a negative
+    /// one, and the length changes with it. False, and nothing done, if that leaves the slot or the
+    /// datagram.
+    #[inline]
+    #[must_use]
+    pub fn grow_front(&mut self, by: isize) -> bool {
+        let start = self.start as isize - by;
+        let len = self.len as isize + by;
+        if start < 0 || len < 0 {
+            return false;
+        }
+        self.start = start as u32;
+        self.len = len as u32;
+        true
+    }
+
+    /// Cuts the datagram to its first `len` bytes; longer than it is does nothing.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(u32::try_from(len).unwrap_or(u32::MAX));
+    }
+
+    /// The whole of the slot behind the head room, for a datapath to receive into. Follow with
+    /// [`Packet::received`].
+    #[inline]
+    pub fn room(&mut self) -> &mut [u8] {
+        self.slot.bytes_mut().get_mut(HEAD_ROOM..).unwrap_or_default()
+    }
+
+    /// Tells that the datapath wrote `len` bytes into [`Packet::room`].
+    #[inline]
+    pub fn received(&mut self, len: usize, port: PortId, source: SocketAddr) {
+        self.start = HEAD_ROOM as u32;
+        self.len = len.min(pool::SLOT_BYTES - HEAD_ROOM) as u32;
+        self.high_water = self.high_water.max(self.start + self.len);
+        self.port = port;
+        self.source = source;
+        self.pad_at = 0;
+        self.handed = false;
+    }
+
+    /// Replaces the datagram by `bytes`; false, and nothing done, if they do not fit the slot.
+    #[must_use]
+    pub fn replace(&mut self, bytes: &[u8]) -> bool {
+        let Some(room) = self.room().get_mut(..bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        self.start = HEAD_ROOM as u32;
+        self.len = bytes.len() as u32;
+        self.high_water = self.high_water.max(self.start + self.len);
+        self.pad_at = 0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_keeps_what_was_written_and_grows_into_its_head_room_only() {
+        let pool = Pool::new(&PoolOptions { slots: 2 }).unwrap();
+        let mut packet = pool.take().unwrap();
+        assert!(packet.replace(b"hello"));
+        assert_eq!(packet.bytes(), b"hello");
+        assert!(packet.grow_front(HEAD_ROOM as isize));
+        assert_eq!(packet.len(), HEAD_ROOM + 5);
+        assert!(!packet.grow_front(1));
+        assert!(packet.grow_front(-(HEAD_ROOM as isize) - 5));
+        assert!(packet.is_empty());
+        assert!(!packet.grow_front(-1));
+        assert!(packet.replace(&vec![7; DATAGRAM_MAX]));
+        assert_eq!(packet.len(), DATAGRAM_MAX);
+        assert!(!packet.replace(&vec![7; 70_000]));
+    }
+}
