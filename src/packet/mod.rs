@@ -131,6 +131,7 @@ impl Packet {
         self.port = port;
         self.source = source;
         self.pad_at = 0;
+        self.order = 0;
         self.handed = false;
     }
 

@@ -1,0 +1,152 @@
+//! A node: one SIP server, or a primary/backup pair that is one server to its callers.
+//!
+//! Owns the words for it: identity, the operator's intent, observed health, and whether it may take
+//! a new call. `Plan` numbers nodes and endpoints; nothing here observes anything.
+
+use std::net::SocketAddr;
+
+use siphasher::sip::SipHasher24;
+
+use crate::packet::PeerId;
+
+use super::SetIx;
+
+/// What a node is called in cookies and in the table, the same on every instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// The id of a node that the file gives none: a hash of its name, fixed for ever, since cookies
+    /// of other instances and other versions carry it.
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        Self(SipHasher24::new_with_keys(0, 0).hash(name.as_bytes()) as u32)
+    }
+}
+
+/// Place in [`Plan::nodes`](super::Plan::nodes); differs from plan to plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeIx(pub u16);
+
+/// Number of a [`NodeId`] within this process: the same in every plan since start, and not given to
+/// another node after the node is gone. Never `u16::MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MarkIx(pub u16);
+
+/// The operator's wish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Intent {
+    /// Serve.
+    #[default]
+    Serve,
+    /// No new calls.
+    Drain,
+    /// Nothing at all.
+    Stop,
+}
+
+/// What is observed of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It answers, or nothing is known against it.
+    #[default]
+    Up,
+    /// There is evidence against it that a probe has not settled yet; it still takes calls.
+    Probing,
+    /// It does not answer.
+    Down,
+}
+
+/// One address of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is reached.
+    pub addr: SocketAddr,
+    /// Its place in [`Plan::endpoints`](super::Plan::endpoints).
+    pub peer: PeerId,
+}
+
+/// A SIP server behind us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What cookies and the table call it.
+    pub id: NodeId,
+    /// Its name in the file, unique in the plan.
+    pub name: String,
+    /// The set that it is a member of.
+    pub set: SetIx,
+    /// Share of new calls in proportion to the set's others, 0 to 65535; 0: none by table.
+    pub weight: u32,
+    /// Free words of the operator, for `status` and metrics.
+    pub labels: Vec<(String, String)>,
+    /// The operator's wish.
+    pub intent: Intent,
+    /// Primary, and backup of a pair; `None` also while a name has not resolved.
+    pub endpoints: [Option<Endpoint>; 2],
+    /// What marks call it.
+    pub mark: MarkIx,
+}
+
+impl Node {
+    /// The endpoint to send to: the first that is up, else the first that is being probed; `None`
+    /// if none is alive.
+    #[inline]
+    #[must_use]
+    pub fn living(&self, vitals: &Vitals) -> Option<Endpoint> {
+        let with = |health| self.endpoints.iter().flatten().find(|end| vitals.of(end.peer) == health).copied();
+        with(Health::Up).or_else(|| with(Health::Probing))
+    }
+
+    /// Why it may not take a new call, `None` if it may.
+    #[inline]
+    #[must_use]
+    pub fn refusal(&self, vitals: &Vitals) -> Option<Refusal> {
+        match self.intent {
+            Intent::Stop => Some(Refusal::Stopped),
+            Intent::Drain => Some(Refusal::Draining),
+            Intent::Serve if self.living(vitals).is_some() => None,
+            Intent::Serve if self.endpoints.iter().all(Option::is_none) => Some(Refusal::Unresolved),
+            Intent::Serve => Some(Refusal::Down),
+        }
+    }
+}
+
+/// Why a node may not take a new call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The operator stopped it.
+    Stopped,
+    /// The operator drains it.
+    Draining,
+    /// No endpoint is alive.
+    Down,
+    /// Its name has not resolved to an address.
+    Unresolved,
+    /// This worker avoids it for a moment, after an error of its own.
+    Avoided,
+}
+
+/// Health of the endpoints of one plan, by [`PeerId`]; mailed together with that plan, since another
+/// plan numbers its endpoints otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vitals(pub Vec<Health>);
+
+impl Vitals {
+    /// Health of an endpoint; up if nothing is known of it.
+    #[inline]
+    #[must_use]
+    pub fn of(&self, peer: PeerId) -> Health {
+        self.0.get(usize::from(peer.0)).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_names_are_those_of_every_other_version() {
+        assert_eq!(NodeId::of_name("pbx1"), NodeId(2705762397));
+        assert_ne!(NodeId::of_name("pbx1"), NodeId::of_name("PBX1"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Arrays of message headers for recvmmsg and sendmmsg.
+//!
+//! Owns the headers, the address of each and the pointer of each to its bytes, which lie in packets
+//! that the caller keeps. Filled and passed to the kernel by the socket datapath; allocates once.
+
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::ptr;
+
+use libc::{iovec, mmsghdr, msghdr};
+
+use super::address::Name;
+use super::errors;
+
+/// Headers, each tied for good to one address and one pointer to bytes.
+pub(super) struct Headers {
+    headers: Vec<mmsghdr>,
+    bytes: Vec<iovec>,
+    names: Vec<Name>,
+}
+
+// SAFETY: the headers point into the two other vectors, whose memory does not move with them, and
+// into packets, which are `Send` and stay with the same owner.
+unsafe impl Send for Headers {}
+
+/// What the kernel said of one received datagram.
+pub(super) struct Told {
+    pub(super) len: usize,
+    pub(super) truncated: bool,
+    pub(super) source: Option<SocketAddr>,
+}
+
+impl Headers {
+    pub(super) fn new(count: usize) -> Self {
+        let mut bytes = vec![iovec { iov_base: ptr::null_mut(), iov_len: 0 }; count];
+        let mut names = vec![Name::NONE; count];
+        let headers = bytes
+            .iter_mut()
+            .zip(names.iter_mut())
+            .map(|(bytes, name)| mmsghdr {
+                msg_hdr: msghdr {
+                    msg_name: ptr::from_mut(name).cast(),
+                    msg_namelen: 0,
+                    msg_iov: bytes,
+                    msg_iovlen: 1,
+                    msg_control: ptr::null_mut(),
+                    msg_controllen: 0,
+                    msg_flags: 0,
+                },
+                msg_len: 0,
+            })
+            .collect();
+        Self { headers, bytes, names }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Lets header `at` receive into `room`.
+    #[inline]
+    pub(super) fn receive_into(&mut self, at: usize, room: &mut [u8]) {
+        let (Some(header), Some(bytes)) = (self.headers.get_mut(at), self.bytes.get_mut(at)) else { return };
+        *bytes = iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        header.msg_hdr.msg_namelen = Name::ROOM;
+        header.msg_hdr.msg_flags = 0;
+    }
+
+    /// Lets header `at` send `datagram`, to `to`, or to where its socket is connected to.
+    #[inline]
+    pub(super) fn send_from(&mut self, at: usize, datagram: &[u8], to: Option<SocketAddr>) {
+        let (Some(header), Some(bytes)) = (self.headers.get_mut(at), self.bytes.get_mut(at)) else { return };
+        *bytes = iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
+        header.msg_hdr.msg_namelen = match (to, self.names.get_mut(at)) {
+            (Some(to), Some(name)) => name.write(to),
+            // Of length 0 an address is not read.
+            _ => 0,
+        };
+    }
+
+    /// What came in by header `at`.
+    #[inline]
+    pub(super) fn told(&self, at: usize) -> Option<Told> {
+        let header = self.headers.get(at)?;
+        Some(Told {
+            len: header.msg_len as usize,
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            source: self.names.get(at)?.read(header.msg_hdr.msg_namelen),
+        })
+    }
+
+    /// Receives by the `count` headers from `at` on, without waiting; how many were used, or the
+    /// error number.
+    ///
+    /// # Safety
+    /// Each of them was given room, to which nothing else refers, since it last received.
+    pub(super) unsafe fn recv(&mut self, fd: RawFd, at: usize, count: usize) -> Result<usize, i32> {
+        let headers = self.headers.get_mut(at..at + count).unwrap_or_default();
+        // SAFETY: `count` headers, whose pointers the caller vouches for.
+        let received = unsafe {
+            libc::recvmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT, ptr::null_mut())
+        };
+        usize::try_from(received).map_err(|_| errors::errno())
+    }
+
+    /// Sends by the `count` headers from `at` on, without waiting; how many the kernel took, or the
+    /// error number of the first.
+    ///
+    /// # Safety
+    /// Each of them was given a datagram that still exists.
+    pub(super) unsafe fn send(&mut self, fd: RawFd, at: usize, count: usize) -> Result<usize, i32> {
+        let headers = self.headers.get_mut(at..at + count).unwrap_or_default();
+        // SAFETY: as above; the kernel has copied the bytes when the call returns.
+        let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT) };
+        usize::try_from(sent).map_err(|_| errors::errno())
+    }
+}

@@ -1,0 +1,112 @@
+//! Opening one UDP socket the way sipring wants it.
+//!
+//! Called when a datapath opens its ports and when it gets new next hops. Owns no socket; says which
+//! address could not be had, and what to do about it.
+
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::packet::{LocalPort, PortRole};
+
+/// Kernel buffers of a socket, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Buffers {
+    pub(super) receive: usize,
+    pub(super) send: usize,
+}
+
+/// Binds every local port alone and lets it go: finds ports that another process holds, even one
+/// that would share them. For whoever starts the workers, once, before the first of them opens.
+///
+/// # Errors
+/// Names the address that cannot be bound, and why.
+pub fn probe(ports: &[LocalPort]) -> io::Result<()> {
+    let mut bound = Vec::with_capacity(ports.len());
+    for port in ports {
+        let socket = bare(port.bind).and_then(|socket| socket.bind(&port.bind.into()).map(|()| socket));
+        bound.push(socket.map_err(|error| cannot_bind(port, &error))?);
+    }
+    Ok(())
+}
+
+/// A socket bound to `local`, one of a group that shares it.
+///
+/// SO_REUSEPORT alone: with SO_REUSEADDR, any user's process could take the port over.
+pub(super) fn bound(local: SocketAddr, buffers: Buffers) -> io::Result<Socket> {
+    let socket = bare(local)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    if local.is_ipv4() {
+        // No DF bit: what is longer than the path leaves or travels in fragments.
+        set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        set(&socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
+    } else {
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+    }
+    buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, buffers.receive)?;
+    buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, buffers.send)?;
+    socket.bind(&local.into())?;
+    Ok(socket)
+}
+
+/// A socket bound to `local` that receives from and sends to `peer` only.
+pub(super) fn connected(local: SocketAddr, peer: SocketAddr, buffers: Buffers) -> io::Result<Socket> {
+    let socket = bound(local, buffers)?;
+    socket.connect(&peer.into())?;
+    Ok(socket)
+}
+
+/// Warns if the kernel keeps the buffers smaller than asked.
+pub(super) fn check_buffers(socket: &Socket, asked: Buffers) -> io::Result<()> {
+    // The kernel counts its own overhead too, and says twice what it was asked.
+    let (receive, send) = (socket.recv_buffer_size()? / 2, socket.send_buffer_size()? / 2);
+    if receive < asked.receive {
+        tracing::warn!(bytes = receive, asked = asked.receive, "receive buffers are small: raise net.core.rmem_max");
+    }
+    if send < asked.send {
+        tracing::warn!(bytes = send, asked = asked.send, "send buffers are small: raise net.core.wmem_max");
+    }
+    Ok(())
+}
+
+/// What to tell when a local port cannot be bound.
+pub(super) fn cannot_bind(port: &LocalPort, error: &io::Error) -> io::Error {
+    let role = match port.role {
+        PortRole::Listener => "listener".to_owned(),
+        PortRole::Worker { index } => format!("worker port {index}"),
+    };
+    let advice = match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => "; another process holds it: stop that one, or choose another port",
+        Some(libc::EADDRNOTAVAIL) => "; no interface of this machine has that address",
+        Some(libc::EACCES) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        Some(libc::EMFILE) => "; raise the limit of open files",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("cannot bind udp {} ({role}): {error}{advice}", port.bind))
+}
+
+fn bare(local: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn buffer(socket: &Socket, force: i32, plain: i32, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    // Without CAP_NET_ADMIN the limit of the system holds.
+    set(socket, libc::SOL_SOCKET, force, bytes).or_else(|_| set(socket, libc::SOL_SOCKET, plain, bytes))
+}
+
+fn set(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let len = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: a pointer to an integer and its length.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

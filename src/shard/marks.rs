@@ -1,0 +1,204 @@
+//! Marks: which node a request without To tag went to, so that what belongs to it follows
+//! (16.11, last paragraphs).
+//!
+//! One fixed table that all workers share; a mark is one 64-bit word, left by one relaxed store.
+//! Never grows, never locks: in a full bucket the mark that would end first gives way.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::balance::MarkIx;
+
+/// How long a mark lives after the final response: 64 * T1, seconds (17.1.1.2, 17.2.1).
+pub const SETTLED_S: u32 = 32;
+/// Longest `ringing_max_s` that a mark can hold.
+pub const RINGING_MAX_S: u32 = 3_600;
+
+const WAYS: usize = 8;
+const NODE_BITS: u32 = 16;
+const TIME_BITS: u32 = 18;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+const SETTLED: u64 = 1 << (NODE_BITS + TIME_BITS);
+const MOVED: u64 = SETTLED << 1;
+const PRINT_SHIFT: u32 = NODE_BITS + TIME_BITS + 2;
+
+/// What a mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The node.
+    pub node: MarkIx,
+    /// It was moved once already, so it stays where it is.
+    pub moved: bool,
+    /// The final response has passed.
+    pub settled: bool,
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Bucket([AtomicU64; WAYS]);
+
+/// The table. Words: fingerprint, moved, settled, end in seconds modulo 2^18, node.
+#[derive(Debug)]
+pub struct Marks {
+    buckets: Box<[Bucket]>,
+    ringing_s: u32,
+}
+
+impl Marks {
+    /// A table for `marks_max` marks, rounded up to whole buckets and a power of two; a mark without
+    /// a final response lives `ringing_s` seconds, at most [`RINGING_MAX_S`].
+    #[must_use]
+    pub fn new(marks_max: usize, ringing_s: u32) -> Self {
+        let count = marks_max.div_ceil(WAYS).next_power_of_two();
+        let buckets = (0..count).map(|_| Bucket([const { AtomicU64::new(0) }; WAYS])).collect();
+        Self { buckets, ringing_s: ringing_s.clamp(1, RINGING_MAX_S) }
+    }
+
+    /// The live mark under a hash.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, hash: u64, now_ms: u64) -> Option<Mark> {
+        let (_, word) = self.locate(hash, now_ms)?;
+        Some(Mark {
+            node: MarkIx((word & ((1 << NODE_BITS) - 1)) as u16),
+            moved: word & MOVED != 0,
+            settled: word & SETTLED != 0,
+        })
+    }
+
+    /// Leaves or renews a mark. `rings`: a final response may be long in coming, as for INVITE. True
+    /// if a live mark of something else had to go.
+    #[inline]
+    pub fn leave(&self, hash: u64, now_ms: u64, mark: Mark, rings: bool) -> bool {
+        let life_s = if mark.settled || !rings { SETTLED_S } else { self.ringing_s };
+        let word = word(hash, now_ms, life_s, mark);
+        if let Some((cell, _)) = self.locate(hash, now_ms) {
+            cell.store(word, Ordering::Relaxed);
+            return false;
+        }
+        let Some(bucket) = self.bucket(hash) else { return false };
+        let mut victim = None;
+        for cell in &bucket.0 {
+            let left = self.left_s(cell.load(Ordering::Relaxed), now_ms);
+            if victim.is_none_or(|(least, _)| left < least) {
+                victim = Some((left, cell));
+            }
+        }
+        let Some((left, cell)) = victim else { return false };
+        cell.store(word, Ordering::Relaxed);
+        left > 0
+    }
+
+    /// Tells that the final response has passed: the mark ends 32 s from now.
+    #[inline]
+    pub fn settle(&self, hash: u64, now_ms: u64) {
+        if let Some((cell, word)) = self.locate(hash, now_ms)
+            && word & SETTLED == 0
+        {
+            let end = ends(now_ms, SETTLED_S) << NODE_BITS;
+            cell.store((word & !(TIME_MASK << NODE_BITS)) | end | SETTLED, Ordering::Relaxed);
+        }
+    }
+
+    /// How many requests still wait for their final response; walks the whole table, for control.
+    #[must_use]
+    pub fn pending(&self, now_ms: u64) -> u64 {
+        let cells = self.buckets.iter().flat_map(|bucket| &bucket.0);
+        let waits = |word: u64| word & SETTLED == 0 && self.left_s(word, now_ms) > 0;
+        cells.filter(|cell| waits(cell.load(Ordering::Relaxed))).count() as u64
+    }
+
+    /// Seconds that a word still lives, 0 for a dead or empty one. Seconds count modulo 2^18 (3
+    /// days); what is further ahead than any mark may be is long over.
+    #[inline]
+    fn left_s(&self, word: u64, now_ms: u64) -> u64 {
+        if word == 0 {
+            return 0;
+        }
+        let left = ((word >> NODE_BITS) & TIME_MASK).wrapping_sub(now_ms / 1000) & TIME_MASK;
+        if left > u64::from(self.ringing_s.max(SETTLED_S)) + 1 { 0 } else { left }
+    }
+
+    #[inline]
+    fn bucket(&self, hash: u64) -> Option<&Bucket> {
+        self.buckets.get(hash as usize & (self.buckets.len() - 1))
+    }
+
+    #[inline]
+    fn locate(&self, hash: u64, now_ms: u64) -> Option<(&AtomicU64, u64)> {
+        let print = print(hash);
+        self.bucket(hash)?.0.iter().find_map(|cell| {
+            let word = cell.load(Ordering::Relaxed);
+            (word >> PRINT_SHIFT == print && self.left_s(word, now_ms) > 0).then_some((cell, word))
+        })
+    }
+}
+
+/// Upper bits of the hash, never 0, so that no mark looks like an empty word.
+#[inline]
+fn print(hash: u64) -> u64 {
+    (hash >> PRINT_SHIFT).max(1)
+}
+
+#[inline]
+fn ends(now_ms: u64, life_s: u32) -> u64 {
+    (now_ms / 1000 + u64::from(life_s) + 1) & TIME_MASK
+}
+
+#[inline]
+fn word(hash: u64, now_ms: u64, life_s: u32, mark: Mark) -> u64 {
+    let flags = if mark.settled { SETTLED } else { 0 } | if mark.moved { MOVED } else { 0 };
+    (print(hash) << PRINT_SHIFT) | flags | (ends(now_ms, life_s) << NODE_BITS) | u64::from(mark.node.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(node: u16) -> Mark {
+        Mark { node: MarkIx(node), moved: false, settled: false }
+    }
+
+    #[test]
+    fn a_mark_rings_for_its_time_and_lives_32_s_after_the_final_response() {
+        let marks = Marks::new(64, 300);
+        assert!(!marks.leave(7 << 40, 0, mark(9), true));
+        assert_eq!(marks.find(7 << 40, 299_999), Some(mark(9)));
+        assert_eq!(marks.find(7 << 40, 302_000), None);
+        marks.settle(7 << 40, 100_000);
+        assert_eq!(marks.find(7 << 40, 131_999).map(|m| m.settled), Some(true));
+        marks.settle(7 << 40, 131_999);
+        assert_eq!(marks.find(7 << 40, 134_000), None, "a second final response renews nothing");
+    }
+
+    #[test]
+    fn the_request_repeated_with_credentials_rings_again() {
+        let marks = Marks::new(64, 300);
+        marks.leave(7 << 40, 0, mark(9), true);
+        marks.settle(7 << 40, 1_000);
+        marks.leave(7 << 40, 2_000, mark(9), true);
+        assert_eq!(marks.find(7 << 40, 200_000), Some(mark(9)));
+        assert_eq!(marks.pending(200_000), 1);
+    }
+
+    #[test]
+    fn a_full_bucket_gives_up_the_mark_that_ends_first() {
+        let marks = Marks::new(8, 300);
+        for n in 1..=8_u64 {
+            assert!(!marks.leave(n << 40, n * 1_000, mark(n as u16), true));
+        }
+        assert!(marks.leave(9 << 40, 9_000, mark(9), true));
+        assert_eq!(marks.find(1 << 40, 9_000), None);
+        let rest = (2..=9_u64).filter(|n| marks.find(n << 40, 9_000).is_some()).count();
+        assert_eq!(rest, 8);
+        assert!(!marks.leave(10 << 40, 400_000, mark(10), true), "dead marks are free places");
+    }
+
+    #[test]
+    fn time_may_wrap() {
+        let marks = Marks::new(8, 300);
+        let wrap_ms = (1_u64 << 18) * 1000;
+        marks.leave(5 << 40, wrap_ms - 10_000, mark(3), true);
+        assert_eq!(marks.find(5 << 40, wrap_ms + 100_000), Some(mark(3)));
+        assert_eq!(marks.find(5 << 40, wrap_ms + 400_000), None);
+    }
+}

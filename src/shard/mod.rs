@@ -1,0 +1,311 @@
+//! The shard: what one worker owns and decides. Performs no I/O and reads no clock.
+//!
+//! Bytes and `now` come in, a verdict goes out, and the packet is edited in place; whatever else is
+//! to be sent goes into the outbox. Driven by `worker`, and the same way by tests, benches and
+//! fuzzing over `datapath::Replay`.
+
+mod avoid;
+mod local;
+mod marks;
+mod names;
+mod request;
+mod respond;
+mod rewrite;
+mod select;
+mod site;
+mod verdict;
+mod via;
+
+use std::sync::Arc;
+
+use crate::balance::{Plan, Vitals};
+use crate::packet::{Event, Outbox, Packet, Trouble, WorkerId};
+use crate::sip::edit::{Edit, EditError};
+use crate::sip::message::{Message, Method, Start, WATCH_MAX, Watch};
+use crate::sip;
+
+pub use avoid::AVOID_MS;
+pub use local::RETRY_AFTER_S;
+pub use marks::{Mark, Marks, RINGING_MAX_S, SETTLED_S};
+pub use names::{Asks, HOST_MAX, HostName, Names};
+pub use select::{SpreadKey, key_of, rule_of};
+pub use site::{ForceRport, NodeSide, Options, Port, Site};
+pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};
+
+use avoid::Avoided;
+use request::{Incoming, Refusal};
+use rewrite::Unwritten;
+
+/// Longest local reply, bytes.
+const REPLY_MAX: usize = 65_507;
+
+/// What control tells a worker, whole: newest wins.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Sets, nodes and rules.
+    pub plan: Arc<Plan>,
+    /// Health of the plan's endpoints.
+    pub vitals: Arc<Vitals>,
+    /// Next hops that are names.
+    pub names: Arc<Names>,
+    /// No new calls: the process is about to end.
+    pub draining: bool,
+}
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// This instance.
+    pub site: Arc<Site>,
+    /// The table of marks.
+    pub marks: Arc<Marks>,
+    /// Questions to control.
+    pub asks: Arc<Asks>,
+}
+
+/// All that a decision reads.
+#[derive(Debug)]
+struct Core {
+    me: WorkerId,
+    shared: Shared,
+    state: State,
+    counters: Arc<Counters>,
+    watch: Watch,
+    /// Names in `watch`, in its order: source headers first, then headers that sets are keyed by.
+    watched: Vec<String>,
+    source_headers: usize,
+    avoided: Avoided,
+}
+
+/// The state of one worker.
+#[derive(Debug)]
+pub struct Shard {
+    core: Core,
+    edit: Edit,
+    scratch: Box<[u8]>,
+}
+
+/// The names of headers that the sets of a plan ask for: those that tell the source, then those that
+/// are keys; and how many are of the first kind.
+#[must_use]
+pub fn watched(plan: &Plan) -> (Vec<String>, usize) {
+    let mut names: Vec<String> = Vec::new();
+    let mut learn = |name: &str| {
+        if !names.iter().any(|own| own.eq_ignore_ascii_case(name)) {
+            names.push(name.to_owned());
+        }
+        names.len()
+    };
+    let sources = plan.sets.iter().filter_map(|set| set.policy.source_header.as_ref());
+    let count = sources.map(|header| learn(&header.name)).last().unwrap_or(0);
+    for set in &plan.sets {
+        for method in 0..crate::balance::METHODS {
+            if let crate::balance::KeyBy::Header(name) = set.keys.by(method as u8) {
+                learn(name);
+            }
+        }
+    }
+    (names, count)
+}
+
+/// The watch for those names; none if there are more than a watch holds, or one that it cannot.
+#[must_use]
+pub fn watch_of(names: &[String]) -> Option<Watch> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if names.len() > WATCH_MAX { None } else { Watch::new(&names) }
+}
+
+impl Shard {
+    /// The shard of worker `me`.
+    #[must_use]
+    pub fn new(me: WorkerId, shared: Shared, state: State, counters: Arc<Counters>) -> Self {
+        let avoided = Avoided::new(shared.site.options.avoided_max);
+        let core = Core {
+            me,
+            shared,
+            state,
+            counters,
+            watch: Watch::NONE,
+            watched: Vec::new(),
+            source_headers: 0,
+            avoided,
+        };
+        let mut shard = Self { core, edit: Edit::new(), scratch: vec![0; REPLY_MAX].into_boxed_slice() };
+        shard.core.watch_plan();
+        shard
+    }
+
+    /// Takes over what control mailed; `state` is then what was there, to be freed elsewhere. True
+    /// if the plan changed.
+    pub fn apply(&mut self, state: &mut State) -> bool {
+        std::mem::swap(&mut self.core.state, state);
+        let changed = !Arc::ptr_eq(&state.plan, &self.core.state.plan);
+        if changed {
+            self.core.watch_plan();
+        }
+        changed
+    }
+
+    /// What control told last.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.core.state
+    }
+
+    /// This worker's counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// What all workers share.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.core.shared
+    }
+
+    /// Decides what becomes of a packet, and edits it for that. `now_ms` is monotonic; what else is
+    /// to be sent goes into `out`.
+    #[inline]
+    pub fn handle(&mut self, now_ms: u64, packet: &mut Packet, out: &mut Outbox) -> Verdict {
+        debug_assert!(out.room() > 0, "the worker keeps room for the verdict");
+        let bytes = packet.bytes();
+        if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            self.core.counters.tally(Tally::KeepAlive);
+            return Verdict::Absorb;
+        }
+        let message = sip::scan(bytes, &self.core.watch);
+        match message.start {
+            Start::Request { method, .. } => self.request(now_ms, packet, &message, method),
+            Start::Response { .. } => self.core.response(&mut self.edit, now_ms, packet, &message),
+        }
+    }
+
+    fn request(&mut self, now_ms: u64, packet: &mut Packet, message: &Message, method: Method) -> Verdict {
+        let Self { core, edit, scratch } = self;
+        if message.fault.is_some() {
+            return core.fault(scratch, packet, message);
+        }
+        let bytes = packet.bytes();
+        let from_node = core.is_node_side(packet);
+        core.counters.tally(if from_node { Tally::NodeRequest } else { Tally::EdgeRequest });
+        let Some(port) = core.shared.site.port(packet.port) else { return Verdict::Drop(DropReason::NoEgress) };
+        if let Some(owner) = core.not_owner(packet, message) {
+            return Verdict::Handoff(owner);
+        }
+        let call = core.call_hash(bytes, message);
+        let incoming = Incoming {
+            bytes,
+            message,
+            method,
+            port,
+            port_id: packet.port,
+            source: packet.source,
+            from_node,
+            call,
+            now_ms,
+        };
+        if method == Method::Ack && core.acknowledges_us(&incoming) {
+            core.counters.tally(Tally::OwnAck);
+            return Verdict::Absorb;
+        }
+        let course = match core.course(&incoming) {
+            Ok(course) => course,
+            Err(why) => return core.refuse(scratch, packet, message, why),
+        };
+        let pads = match core.write(edit, &incoming, &course) {
+            Ok(pads) => pads,
+            Err(why) => return core.refuse(scratch, packet, message, unwritten(why)),
+        };
+        if bytes.len() as isize + edit.growth() > REPLY_MAX as isize {
+            return core.refuse(scratch, packet, message, Refusal::Answer(513));
+        }
+        packet.truncate(usize::from(message.end));
+        match edit.apply(packet).map(|applied| applied.at(pads.top) + pads.pad) {
+            Ok(pad_at) => packet.pad_at = pad_at,
+            Err(error) => return core.refuse(scratch, packet, message, unwritten(Unwritten::Edit(error))),
+        }
+        packet.order = call;
+        Verdict::Forward(course.egress)
+    }
+
+    /// What the datapath learned about a peer.
+    pub fn event(&mut self, now_ms: u64, event: Event) {
+        match event.trouble {
+            Trouble::Unreachable => {
+                let node = self.core.state.plan.peer(event.to) != crate::packet::PeerId::NONE;
+                if node && self.core.avoided.add(event.to, now_ms) {
+                    self.core.counters.tally(Tally::EndpointAvoided);
+                }
+            }
+            Trouble::TooLong => {}
+        }
+    }
+
+    /// Does what time has brought; at most `most` things.
+    pub fn expire(&mut self, now_ms: u64, _most: usize, _out: &mut Outbox) {
+        if self.core.avoided.next_ms().is_some_and(|at_ms| at_ms <= now_ms) {
+            self.core.avoided.expire(now_ms);
+        }
+    }
+
+    /// When it next wants waking, on the clock of `now_ms`.
+    #[must_use]
+    pub fn wakes_at_ms(&self) -> Option<u64> {
+        self.core.avoided.next_ms()
+    }
+}
+
+fn unwritten(why: Unwritten) -> Refusal {
+    match why {
+        Unwritten::Loop => Refusal::Answer(482),
+        Unwritten::Edit(EditError::NoHeadRoom) => Refusal::Answer(513),
+        Unwritten::TooMany | Unwritten::Edit(EditError::TooManySplices | EditError::TextTooLong | EditError::Overlap) => {
+            Refusal::Answer(400)
+        }
+    }
+}
+
+impl Core {
+    fn watch_plan(&mut self) {
+        let (names, sources) = watched(&self.state.plan);
+        // `config` refuses plans that ask for more than a watch holds.
+        self.watch = watch_of(&names).unwrap_or(Watch::NONE);
+        (self.watched, self.source_headers) = (names, sources);
+    }
+
+    /// Whether a packet came from the node side: it arrived there, from an address of the cluster.
+    #[inline]
+    fn is_node_side(&self, packet: &Packet) -> bool {
+        self.shared.site.port(packet.port).is_some_and(|port| port.node)
+            && self.state.plan.is_cluster(packet.source.ip())
+    }
+
+    #[inline]
+    fn call_hash(&self, bytes: &[u8], message: &Message) -> u64 {
+        self.shared.site.secrets.call.hash24(message.call_id.of(bytes))
+    }
+
+    /// The owner's slot.
+    #[inline]
+    fn slot_of(&self, bytes: &[u8], message: &Message) -> u16 {
+        via::owner_slot(bytes, message, self.shared.site.slots(), self.shared.site.secrets.owner.0)
+    }
+
+    /// The owner, where requests are handled by their owner only and it is not this worker.
+    #[inline]
+    fn not_owner(&self, packet: &Packet, message: &Message) -> Option<WorkerId> {
+        if !self.shared.site.options.owner_handoff || packet.handed {
+            return None;
+        }
+        self.elsewhere(self.slot_of(packet.bytes(), message), packet)
+    }
+
+    /// The worker of an owner's slot, where packets go to their owner and it is not this one.
+    #[inline]
+    fn elsewhere(&self, slot: u16, packet: &Packet) -> Option<WorkerId> {
+        let options = &self.shared.site.options;
+        let owner = WorkerId(slot % options.workers.max(1));
+        (options.owner_handoff && !packet.handed && owner != self.me).then_some(owner)
+    }
+}

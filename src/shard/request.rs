@@ -1,0 +1,479 @@
+//! Where a request goes: checks, cookies and Routes, the side it came from, the next hop (16.3 to
+//! 16.6).
+//!
+//! Decides and changes nothing: the course that comes out is written into the packet by `rewrite`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::balance::{self, Cookie, CookieFault, CookieTarget, Endpoint, Intent, LostDialog, NodeIx, PortTag, Role, SetIx};
+use crate::packet::{Egress, PeerId, PortId};
+use crate::sip::message::{Header, Message, Method, Span};
+use crate::sip::{self, Value};
+use crate::sip::uri::{self, Scheme, Uri};
+
+use super::Core;
+use super::names::HostName;
+use super::select::{NoNode, rule_of};
+use super::site::Port;
+use super::verdict::{DropReason, Tally};
+
+/// Values at the top of Route that are looked at; more of ours than that stay in the message.
+const POPS_MAX: usize = 6;
+
+/// A received request and where it came from.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) message: &'a Message,
+    pub(super) method: Method,
+    pub(super) port: &'a Port,
+    pub(super) port_id: PortId,
+    pub(super) source: SocketAddr,
+    pub(super) from_node: bool,
+    /// Keyed hash of the Call-ID, which cookies, branches and marks share.
+    pub(super) call: u64,
+    pub(super) now_ms: u64,
+}
+
+/// Somebody that a request comes from or goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Party {
+    /// A node of the plan.
+    Node(NodeIx),
+    /// An address of the node side that is no node's.
+    Trusted(SocketAddr),
+    /// Anybody at the edge.
+    Client,
+}
+
+/// What becomes of the request-URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NewUri {
+    Keep,
+    /// The last Route value takes its place (16.4).
+    LastRoute,
+    /// The next Route value takes its place, and it becomes the last one (16.6, item 6).
+    StrictHop,
+    /// The Contact of a client that `contact = rewrite` had put our address into.
+    Restored { user: Span, original: SocketAddr, replaced: Span },
+}
+
+/// Where a request goes and what must be changed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Course {
+    pub(super) egress: Egress,
+    pub(super) from: Party,
+    pub(super) to: Party,
+    /// The set whose policy holds; none for what nodes send to clients.
+    pub(super) set: Option<SetIx>,
+    /// Values at the top of Route that were ours.
+    pub(super) pops: usize,
+    pub(super) uri: NewUri,
+    /// The client was reached where a cookie said, not where Route or request-URI point.
+    pub(super) by_flow: bool,
+}
+
+/// Why a request goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Answered with this code; an ACK is dropped.
+    Answer(u16),
+    /// 503 that tells the caller to stay away for a while.
+    StayAway,
+    /// OPTIONS to sipring itself.
+    Options,
+    /// 420 with the extensions that were required.
+    BadExtension,
+    /// Dropped without an answer.
+    Silent(DropReason),
+}
+
+/// What the top of Route and the request-URI say.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    pops: usize,
+    cookie: Option<Cookie>,
+    /// The cookie stood in the request-URI, as a strict router leaves it.
+    strict: bool,
+    /// User part behind a Contact cookie, and the part of the URI to be replaced.
+    contact: Option<(Span, Span)>,
+    /// The first Route value that is not ours.
+    next: Option<Value>,
+}
+
+impl Core {
+    /// Decides where a request goes.
+    pub(super) fn course(&self, incoming: &Incoming<'_>) -> Result<Course, Refusal> {
+        let request_uri = self.acceptable(incoming)?;
+        let found = self.routes(incoming, &request_uri)?;
+        let to_us = found.next.is_none() && !found.strict && found.cookie.is_none();
+        let to_us = to_us && self.shared.site.is_ours(request_uri.host, request_uri.port);
+        if to_us && request_uri.user.is_none() {
+            match incoming.method {
+                Method::Options => return Err(Refusal::Options),
+                Method::Unknown => return Err(Refusal::Answer(501)),
+                _ => {}
+            }
+        }
+        if incoming.message.max_forwards.is_some_and(|hops| hops.value == 0) {
+            return Err(Refusal::Answer(483));
+        }
+        if incoming.from_node {
+            self.from_node(incoming, &found, &request_uri, to_us)
+        } else {
+            self.from_edge(incoming, &found)
+        }
+    }
+
+    /// The checks of 16.3 that need no routing; the request-URI taken apart.
+    fn acceptable<'a>(&self, incoming: &Incoming<'a>) -> Result<Uri<'a>, Refusal> {
+        let uri = uri::parse(incoming.message.uri().of(incoming.bytes)).ok_or(Refusal::Answer(400))?;
+        match uri.scheme {
+            Scheme::Sip | Scheme::Sips | Scheme::Tel | Scheme::Urn => {}
+            Scheme::Other => return Err(Refusal::Answer(416)),
+        }
+        // ACK and CANCEL may not carry it (8.2.2.3), and refusing them would tear the call.
+        if !incoming.message.proxy_require.is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel) {
+            return Err(Refusal::BadExtension);
+        }
+        Ok(uri)
+    }
+
+    /// Reads our own values off the top of Route, and the cookie that decides.
+    fn routes(&self, incoming: &Incoming<'_>, request_uri: &Uri<'_>) -> Result<Found, Refusal> {
+        let mut found = Found::default();
+        self.request_uri_cookie(incoming, request_uri, &mut found)?;
+        if incoming.message.route.is_empty() {
+            return Ok(found);
+        }
+        let mut pair = found.strict;
+        for value in sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch) {
+            let text = value.span.of(incoming.bytes);
+            let own = uri::name_addr(text)
+                .and_then(|address| uri::parse(address.uri.of(text)))
+                .filter(|uri| found.pops < POPS_MAX && self.shared.site.is_ours(uri.host, uri.port));
+            let Some(own) = own else {
+                found.next = Some(value);
+                return Ok(found);
+            };
+            if pair {
+                // The other half of a Record-Route pair; what it says is for the way back.
+                found.pops += 1;
+                pair = false;
+                continue;
+            }
+            if found.cookie.is_some() {
+                found.next = Some(value);
+                return Ok(found);
+            }
+            let user = own.user.unwrap_or_default();
+            if balance::has_mark(user) {
+                let cookie = self.genuine(incoming, user)?;
+                pair = matches!(cookie.role, Role::EdgeFacing | Role::NodeFacing);
+                found.cookie = Some(cookie);
+            }
+            found.pops += 1;
+        }
+        Ok(found)
+    }
+
+    /// A cookie in the request-URI: a strict router's doing, or a Contact that we rewrote.
+    fn request_uri_cookie(
+        &self,
+        incoming: &Incoming<'_>,
+        uri: &Uri<'_>,
+        found: &mut Found,
+    ) -> Result<(), Refusal> {
+        let user = uri.user.unwrap_or_default();
+        if !balance::has_mark(user) || !self.shared.site.is_ours(uri.host, uri.port) {
+            return Ok(());
+        }
+        let length = user.iter().position(|&byte| byte == b'.').unwrap_or(user.len());
+        let cookie = self.genuine(incoming, user.get(..length).unwrap_or_default())?;
+        match cookie.role {
+            Role::EdgeFacing | Role::NodeFacing => found.strict = true,
+            Role::Contact => {
+                let base = incoming.message.uri().start;
+                let (whole, host) = (uri.user_span, uri.host_port_span);
+                // The dot goes with the cookie; a password stays with the user.
+                let rest = Span { start: whole.end.min(whole.start + length as u16 + 1), end: whole.end };
+                let replaced = Span { start: whole.start, end: host.end };
+                found.contact = Some((rest.offset(base), replaced.offset(base)));
+            }
+            Role::Path => return Err(self.refuse_cookie(Tally::CookieWrongSide)),
+        }
+        found.cookie = Some(cookie);
+        Ok(())
+    }
+
+    /// Verifies a cookie, and that it faces the side that the request came from.
+    fn genuine(&self, incoming: &Incoming<'_>, user: &[u8]) -> Result<Cookie, Refusal> {
+        let cookie = self.shared.site.cookie_keys.verify(user, || incoming.call).map_err(|fault| {
+            self.refuse_cookie(match fault {
+                CookieFault::NoMark | CookieFault::Malformed => Tally::CookieMalformed,
+                CookieFault::UnknownKey => Tally::CookieUnknownKey,
+                CookieFault::BadMac => Tally::CookieBadMac,
+            })
+        })?;
+        let faces_nodes = match cookie.role {
+            Role::EdgeFacing => false,
+            Role::NodeFacing | Role::Path | Role::Contact => true,
+        };
+        if faces_nodes == incoming.from_node { Ok(cookie) } else { Err(self.refuse_cookie(Tally::CookieWrongSide)) }
+    }
+
+    fn refuse_cookie(&self, why: Tally) -> Refusal {
+        self.counters.tally(why);
+        Refusal::Answer(403)
+    }
+
+    /// From the edge: to a node, never anywhere else (no open relay).
+    fn from_edge(&self, incoming: &Incoming<'_>, found: &Found) -> Result<Course, Refusal> {
+        let course = |endpoint: Endpoint, to: Party, set: Option<SetIx>| {
+            let egress = self.to_node(endpoint.addr, endpoint.peer)?;
+            let uri = if found.strict { NewUri::LastRoute } else { NewUri::Keep };
+            Ok(Course { egress, from: Party::Client, to, set, pops: found.pops, uri, by_flow: false })
+        };
+        match found.cookie.map(|cookie| cookie.target) {
+            Some(CookieTarget::Node(id)) => match self.dialog_node(id) {
+                Some((ix, endpoint, set)) => course(endpoint, Party::Node(ix), Some(set)),
+                None => {
+                    let (ix, endpoint, set) = self.lost(incoming, id)?;
+                    course(endpoint, Party::Node(ix), Some(set))
+                }
+            },
+            Some(CookieTarget::Flow { addr, .. }) if self.state.plan.is_cluster(addr.ip()) => {
+                course(Endpoint { addr, peer: self.state.plan.peer(addr) }, Party::Trusted(addr), None)
+            }
+            Some(CookieTarget::Flow { .. } | CookieTarget::Nothing { .. } | CookieTarget::Contact { .. }) => {
+                self.counters.tally(Tally::DialogLost);
+                Err(Refusal::Answer(481))
+            }
+            None => {
+                let (ix, endpoint, set) = self.by_key(incoming)?;
+                course(endpoint, Party::Node(ix), Some(set))
+            }
+        }
+    }
+
+    /// From a node: to the client that a cookie names, else where Route or request-URI point.
+    fn from_node(
+        &self,
+        incoming: &Incoming<'_>,
+        found: &Found,
+        request_uri: &Uri<'_>,
+        to_us: bool,
+    ) -> Result<Course, Refusal> {
+        let from = self.sender(incoming);
+        let mut course = Course {
+            egress: Egress { port: incoming.port_id, peer: PeerId::NONE, to: incoming.source },
+            from,
+            to: Party::Client,
+            set: None,
+            pops: found.pops,
+            uri: if found.strict { NewUri::LastRoute } else { NewUri::Keep },
+            by_flow: false,
+        };
+        let target = found.cookie.map(|cookie| cookie.target);
+        if to_us && target.is_none() {
+            let (ix, endpoint, set) = self.by_key(incoming)?;
+            (course.to, course.set) = (Party::Node(ix), Some(set));
+            course.egress = self.to_node(endpoint.addr, endpoint.peer)?;
+            return not_back(course, incoming);
+        }
+        let listener = match target {
+            Some(CookieTarget::Node(id)) => {
+                let (ix, endpoint, set) = self.dialog_node(id).map_or_else(|| self.lost(incoming, id), Ok)?;
+                (course.to, course.set) = (Party::Node(ix), Some(set));
+                course.egress = self.to_node(endpoint.addr, endpoint.peer)?;
+                return not_back(course, incoming);
+            }
+            Some(CookieTarget::Flow { listener, addr }) => {
+                self.to_flow(&mut course, listener, addr)?;
+                return not_back(course, incoming);
+            }
+            Some(CookieTarget::Contact { flow: (listener, addr), original }) => {
+                if let Some((user, replaced)) = found.contact {
+                    course.uri = NewUri::Restored { user, original: original.unwrap_or(addr), replaced };
+                }
+                self.to_flow(&mut course, listener, addr)?;
+                return not_back(course, incoming);
+            }
+            Some(CookieTarget::Nothing { listener }) => Some(listener),
+            None => None,
+        };
+        let to = self.next_hop(incoming, found, request_uri, &mut course)?;
+        self.towards(&mut course, incoming, listener, to)?;
+        not_back(course, incoming)
+    }
+
+    /// Who sent this.
+    fn sender(&self, incoming: &Incoming<'_>) -> Party {
+        match self.state.plan.from_addr(incoming.source) {
+            Some(ix) => Party::Node(ix),
+            None => Party::Trusted(incoming.source),
+        }
+    }
+
+    /// The address that Route, else the request-URI, points to.
+    fn next_hop(
+        &self,
+        incoming: &Incoming<'_>,
+        found: &Found,
+        request_uri: &Uri<'_>,
+        course: &mut Course,
+    ) -> Result<SocketAddr, Refusal> {
+        if let Some(next) = found.next {
+            let text = next.span.of(incoming.bytes);
+            let route = uri::name_addr(text).and_then(|address| uri::parse(address.uri.of(text)));
+            let route = route.ok_or(Refusal::Answer(400))?;
+            let last = found.strict
+                && sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch).nth(found.pops + 1).is_none();
+            if !last && route.param(b"lr").is_none() && course.uri == NewUri::Keep {
+                course.uri = NewUri::StrictHop;
+            }
+            return self.address(&route);
+        }
+        self.address(request_uri)
+    }
+
+    /// The address of a URI: literal, or by the table of names.
+    fn address(&self, uri: &Uri<'_>) -> Result<SocketAddr, Refusal> {
+        match uri.scheme {
+            Scheme::Sip => {}
+            Scheme::Sips => return Err(Refusal::Answer(480)),
+            Scheme::Tel | Scheme::Urn | Scheme::Other => return Err(Refusal::Answer(416)),
+        }
+        if let Some(Some(transport)) = uri.param(b"transport")
+            && !transport.eq_ignore_ascii_case(b"udp")
+        {
+            return Err(Refusal::Answer(480));
+        }
+        let host = uri.param(b"maddr").flatten().unwrap_or(uri.host);
+        let port = uri.port.unwrap_or(5060);
+        if let Some(ip) = uri::host_ip(host) {
+            return Ok(SocketAddr::new(ip, port));
+        }
+        let name = HostName::new(host).ok_or(Refusal::Answer(400))?;
+        let any = |ip| self.shared.site.first_edge(ip).is_some();
+        let (v4, v6) = (any(IpAddr::from([0; 4])), any(IpAddr::from([0; 16])));
+        if let Some(ip) = self.state.names.find(&name, v4, v6) {
+            return Ok(SocketAddr::new(ip, port));
+        }
+        let asked = self.shared.asks.ask(name);
+        self.counters.tally(if asked { Tally::NameAsked } else { Tally::NameAskLost });
+        Err(Refusal::Silent(DropReason::NameUnresolved))
+    }
+
+    /// Fills in the way to an address that a node named.
+    fn towards(
+        &self,
+        course: &mut Course,
+        incoming: &Incoming<'_>,
+        listener: Option<PortTag>,
+        to: SocketAddr,
+    ) -> Result<(), Refusal> {
+        let plan = &self.state.plan;
+        let peer = plan.peer(to);
+        if peer != PeerId::NONE || plan.trusted.iter().any(|net| net.contains(&to.ip())) {
+            course.to = plan.from_addr(to).filter(|_| peer != PeerId::NONE).map_or(Party::Trusted(to), Party::Node);
+            course.egress = self.to_node(to, peer)?;
+            return Ok(());
+        }
+        let set = match course.from {
+            Party::Node(ix) => plan.node(ix).and_then(|node| plan.sets.get(usize::from(node.set.0))),
+            Party::Trusted(_) | Party::Client => None,
+        };
+        let fits = |port: &PortId| {
+            let site = &self.shared.site;
+            site.port(*port).is_some_and(|port| port.edge && port.local.bind.is_ipv4() == to.is_ipv4())
+        };
+        let port = listener
+            .and_then(|tag| self.shared.site.by_tag(tag))
+            .filter(fits)
+            .or_else(|| set.and_then(|set| set.policy.egress).filter(fits))
+            .or_else(|| self.shared.site.first_edge(to.ip()))
+            .ok_or(Refusal::Silent(DropReason::NoEgress))?;
+        course.egress = Egress { port, peer: PeerId::NONE, to };
+        debug_assert!(incoming.from_node);
+        Ok(())
+    }
+
+    /// Fills in the way to a client's flow.
+    fn to_flow(&self, course: &mut Course, listener: PortTag, addr: SocketAddr) -> Result<(), Refusal> {
+        let site = &self.shared.site;
+        let port = site
+            .by_tag(listener)
+            .filter(|port| site.port(*port).is_some_and(|port| port.local.bind.is_ipv4() == addr.is_ipv4()))
+            .or_else(|| site.first_edge(addr.ip()))
+            .ok_or(Refusal::Silent(DropReason::NoEgress))?;
+        course.by_flow = true;
+        if site.port(port).is_some_and(|port| port.edge) {
+            course.egress = Egress { port, peer: PeerId::NONE, to: addr };
+        } else {
+            course.to = Party::Trusted(addr);
+            course.egress = self.to_node(addr, self.state.plan.peer(addr))?;
+        }
+        Ok(())
+    }
+
+    /// The way to an address of the node side: from this worker's own port.
+    #[inline]
+    fn to_node(&self, to: SocketAddr, peer: PeerId) -> Result<Egress, Refusal> {
+        let side = self.shared.site.node_side(to.ip()).ok_or(Refusal::Silent(DropReason::NoEgress))?;
+        let own = side.worker_ports.get(usize::from(self.me.0)).filter(|_| !side.shared);
+        Ok(Egress { port: own.copied().unwrap_or(side.listener), peer, to })
+    }
+
+    /// The node of a dialog's cookie, dead or alive, unless it is stopped or gone.
+    #[inline]
+    fn dialog_node(&self, id: balance::NodeId) -> Option<(NodeIx, Endpoint, SetIx)> {
+        let ix = self.state.plan.by_id(id)?;
+        let node = self.state.plan.node(ix).filter(|node| node.intent != Intent::Stop)?;
+        Some((ix, self.endpoint_anyway(node)?, node.set))
+    }
+
+    /// A dialog whose node is stopped or gone: 481, or any node of a set whose nodes share state.
+    #[cold]
+    fn lost(&self, incoming: &Incoming<'_>, id: balance::NodeId) -> Result<(NodeIx, Endpoint, SetIx), Refusal> {
+        self.counters.tally(Tally::DialogLost);
+        let plan = &self.state.plan;
+        let of_node = plan.by_id(id).and_then(|ix| plan.node(ix)).and_then(|node| plan.sets.get(usize::from(node.set.0)));
+        let set = of_node.or_else(|| self.rule(incoming).ok());
+        match set.map(|set| set.policy.lost_dialog) {
+            Some(LostDialog::Rehash) => self.by_key(incoming),
+            Some(LostDialog::Refuse) | None => Err(Refusal::Answer(481)),
+        }
+    }
+
+    fn rule(&self, incoming: &Incoming<'_>) -> Result<&balance::NodeSet, Refusal> {
+        let Incoming { bytes, message, method, port_id, source, .. } = *incoming;
+        rule_of(&self.state.plan, port_id, method, bytes, message, source.ip())
+            .map(|(_, set)| set)
+            .ok_or_else(|| refusal(NoNode::NoRule))
+    }
+
+    /// The node by mark or key, of the set that the rules give.
+    fn by_key(&self, incoming: &Incoming<'_>) -> Result<(NodeIx, Endpoint, SetIx), Refusal> {
+        let set = self.rule(incoming)?;
+        let Incoming { bytes, message, source, call, now_ms, .. } = *incoming;
+        let chosen = self.choose(set, bytes, message, source.ip(), call, now_ms).map_err(refusal)?;
+        Ok((chosen.node, chosen.endpoint, set.ix))
+    }
+}
+
+fn refusal(why: NoNode) -> Refusal {
+    match why {
+        NoNode::NoRule => Refusal::Answer(403),
+        NoNode::NoneAnywhere => Refusal::StayAway,
+        NoNode::NoneInSet => Refusal::Answer(500),
+    }
+}
+
+/// Never back to where it came from.
+fn not_back(course: Course, incoming: &Incoming<'_>) -> Result<Course, Refusal> {
+    if course.egress.to != incoming.source {
+        return Ok(course);
+    }
+    Err(Refusal::Answer(if incoming.message.to.tag.is_empty() { 404 } else { 481 }))
+}

@@ -1,0 +1,171 @@
+//! Responses on their way home (16.7): our Via off, to where the Via below says.
+//!
+//! Nothing is remembered for a response: the branch names the port that the request came in at, the
+//! next Via the address.
+
+use std::net::SocketAddr;
+
+use crate::balance::{CookieTarget, Role};
+use crate::packet::{Egress, Packet, PeerId};
+use crate::sip::edit::Edit;
+use crate::sip::message::{Header, Message, Method, Rport, Span, Via};
+use crate::sip::{self, uri};
+
+use super::Core;
+use super::verdict::{DropReason, Tally, Verdict};
+use super::via::{Branch, Reading};
+
+/// Contacts of one response that are given their own address back; one edit holds no more.
+const CONTACTS_MAX: usize = 12;
+
+impl Core {
+    /// Decides on a response and edits it.
+    pub(super) fn response(&self, edit: &mut Edit, now_ms: u64, packet: &mut Packet, message: &Message) -> Verdict {
+        if message.fault.is_some() {
+            return Verdict::Drop(DropReason::Malformed);
+        }
+        let from_node = self.is_node_side(packet);
+        self.counters.tally(if from_node { Tally::NodeResponse } else { Tally::EdgeResponse });
+        let bytes = packet.bytes();
+        let site = &self.shared.site;
+        let branch = match Branch::read(message.via.branch.of(bytes), &site.secrets.branch) {
+            Reading::Foreign => return Verdict::Drop(DropReason::ForeignVia),
+            Reading::Forged => return Verdict::Drop(DropReason::BadBranch),
+            Reading::Own(branch) => branch,
+        };
+        if !site.is_ours(message.via.host.of(bytes), message.via.port) {
+            return Verdict::Drop(DropReason::ForeignVia);
+        }
+        if let Some(owner) = self.elsewhere(branch.slot, packet) {
+            return Verdict::Handoff(owner);
+        }
+        let mut vias = sip::values(bytes, &message.vias, Header::Via, &self.watch);
+        let (Some(own), Some(next)) = (vias.next(), vias.next()) else {
+            return Verdict::Drop(DropReason::NoReturnVia);
+        };
+        let Some(to) = sip::via(bytes, next.span).and_then(|via| home(bytes, &via)) else {
+            return Verdict::Drop(DropReason::NoReturnVia);
+        };
+        let port = site.by_tag(branch.arrived).or_else(|| site.first_edge(to.ip()));
+        let Some(port) = port else { return Verdict::Drop(DropReason::NoEgress) };
+        if !site.held_by(port, self.me)
+            && let Some(holder) = site.holder(port)
+            && !packet.handed
+        {
+            return Verdict::Handoff(holder);
+        }
+        // A client knows the branch of the request it got, and could write any Via below it.
+        if !from_node && !self.state.plan.is_cluster(to.ip()) {
+            return Verdict::Drop(DropReason::ResponseOutside);
+        }
+        let code = message.code().unwrap_or_default();
+        if code >= 200 && from_node {
+            self.settle(now_ms, packet, message);
+        }
+        let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge);
+        let own = if own.last_in_line {
+            Span { start: own.line.start, end: own.line.next }
+        } else {
+            Span { start: own.span.start, end: next.span.start }
+        };
+        edit.clear();
+        edit.remove(own);
+        if from_node && to_edge {
+            if code == 503 && !self.relays_503(packet.source) {
+                mask_503(edit, packet.bytes(), message);
+            }
+            if message.cseq.method.of(packet.bytes()) == b"REGISTER" && !message.contact.is_empty() {
+                self.restore_contacts(edit, packet.bytes(), message);
+            }
+        }
+        packet.truncate(usize::from(message.end));
+        if let Err(error) = edit.apply(packet) {
+            return Verdict::Drop(super::rewrite::reason(error));
+        }
+        let peer = if to_edge && from_node { PeerId::NONE } else { self.state.plan.peer(to) };
+        Verdict::Forward(Egress { port, peer, to })
+    }
+
+    /// The final response has passed: the mark of its request ends in 32 s.
+    #[inline]
+    fn settle(&self, now_ms: u64, packet: &Packet, message: &Message) {
+        let bytes = packet.bytes();
+        let plan = &self.state.plan;
+        if message.cseq.method.of(bytes) == Method::Cancel.name().as_bytes() {
+            return;
+        }
+        let set = plan.from_addr(packet.source).and_then(|ix| plan.node(ix)).map(|node| node.set);
+        if let Some(set) = set.and_then(|set| plan.sets.get(usize::from(set.0))) {
+            let call = self.call_hash(bytes, message);
+            self.shared.marks.settle(self.mark_hash(set, bytes, message, call), now_ms);
+        }
+    }
+
+    fn relays_503(&self, source: SocketAddr) -> bool {
+        let plan = &self.state.plan;
+        let node = plan.from_addr(source).and_then(|ix| plan.node(ix));
+        node.and_then(|node| plan.sets.get(usize::from(node.set.0))).is_some_and(|set| set.policy.relay_503)
+    }
+
+    /// Gives registered Contacts the addresses back that `contact = rewrite` took from them.
+    #[cold]
+    fn restore_contacts(&self, edit: &mut Edit, bytes: &[u8], message: &Message) {
+        let site = &self.shared.site;
+        for value in sip::values(bytes, &message.contact, Header::Contact, &self.watch).take(CONTACTS_MAX) {
+            let text = value.span.of(bytes);
+            let Some(address) = uri::name_addr(text) else { continue };
+            let Some(contact) = uri::parse(address.uri.of(text)) else { continue };
+            let user = contact.user_span.of(address.uri.of(text));
+            let (cookie, rest) = match user.iter().position(|&byte| byte == b'.') {
+                Some(dot) => (user.get(..dot).unwrap_or_default(), user.get(dot + 1..).unwrap_or_default()),
+                None => (user, &b""[..]),
+            };
+            let Ok(cookie) = site.cookie_keys.verify(cookie, || 0) else { continue };
+            let (Role::Contact, CookieTarget::Contact { flow: (_, flow), original }) = (cookie.role, cookie.target)
+            else {
+                continue;
+            };
+            let base = value.span.start + address.uri.start;
+            let replaced = Span { start: contact.user_span.start, end: contact.host_port_span.end }.offset(base);
+            edit.splice(replaced, |text| {
+                if !rest.is_empty() {
+                    text.bytes(rest);
+                    text.str("@");
+                }
+                text.addr(original.unwrap_or(flow));
+            });
+        }
+    }
+}
+
+/// A node's 503 would tell the caller to leave all of us alone (21.5.4): it leaves as 500,
+/// without Retry-After.
+#[cold]
+fn mask_503(edit: &mut Edit, bytes: &[u8], message: &Message) {
+    let line = Span { start: 0, end: message.first_header };
+    edit.splice(line, |text| text.str("SIP/2.0 500 Server Internal Error\r\n"));
+    for header in sip::headers(bytes, message) {
+        if header.name.of(bytes).eq_ignore_ascii_case(b"Retry-After") {
+            edit.remove(Span { start: header.line.start, end: header.line.next });
+        }
+    }
+}
+
+/// Where the Via below ours sends a response (18.2.2, RFC 3581).
+fn home(bytes: &[u8], via: &Via) -> Option<SocketAddr> {
+    let ip = if via.received.is_empty() {
+        uri::host_ip(via.host.of(bytes))?
+    } else {
+        received_ip(via.received.of(bytes))?
+    };
+    let port = match via.rport {
+        Rport::Value { port, .. } => port,
+        Rport::Absent | Rport::Asked { .. } => via.port.unwrap_or(5060),
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// IPv6 stands here without brackets, yet some write them.
+fn received_ip(text: &[u8]) -> Option<std::net::IpAddr> {
+    uri::host_ip(text).or_else(|| std::str::from_utf8(text).ok()?.parse().ok())
+}

@@ -1,0 +1,545 @@
+//! Writes a course into a request: Via, Record-Route, Path, Route, Max-Forwards, source header
+//! (16.6), as one edit.
+//!
+//! Everything that we add stands in one place, above the first header, so that little is moved.
+
+use std::net::SocketAddr;
+
+use crate::balance::{
+    COOKIE_MAX, ContactMode, CookieTarget, NodeIx, PathMode, PortTag, Role, SetPolicy, SourceForm,
+};
+use crate::packet::PortId;
+use crate::sip::Text;
+use crate::sip::edit::{Edit, EditError};
+use crate::sip::message::{Header, Method, Rport, Span};
+use crate::sip::{self, Value};
+use crate::sip::uri;
+
+use super::Core;
+use super::local::{Return, way_back};
+use super::request::{Course, Incoming, NewUri, Party};
+use super::site::{ForceRport, Port};
+use super::verdict::{DropReason, Tally};
+use super::via::{self, Branch};
+
+/// Route values that an edit looks at one by one; a strict router's repair needs the last.
+const ROUTES_MAX: usize = 64;
+/// Contacts of one REGISTER that `contact = rewrite` rewrites.
+const CONTACTS_MAX: usize = 8;
+/// Lines that pose as our source header and are removed from one request.
+const FORGED_MAX: usize = 8;
+
+/// What stands between the request and its leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwritten {
+    /// The request has been here, unchanged: 482.
+    Loop,
+    /// The edit does not fit.
+    Edit(EditError),
+    /// More of something than one edit takes.
+    TooMany,
+}
+
+/// Why a message whose edit failed is dropped.
+pub(super) fn reason(error: EditError) -> DropReason {
+    match error {
+        EditError::NoHeadRoom => DropReason::NoHeadroom,
+        EditError::TooManySplices | EditError::TextTooLong | EditError::Overlap => DropReason::TooManyEdits,
+    }
+}
+
+/// What the texts of one request need.
+struct Draft<'a> {
+    shard: &'a Core,
+    incoming: &'a Incoming<'a>,
+    course: &'a Course,
+    policy: Option<&'a SetPolicy>,
+    back: Return,
+    /// The port that the other side sees: sent-by names it.
+    sent_by: &'a Port,
+    branch: Branch,
+}
+
+impl Core {
+    /// Gathers the edit of a request that follows `course`.
+    pub(super) fn write(&self, edit: &mut Edit, incoming: &Incoming<'_>, course: &Course) -> Result<Pads, Unwritten> {
+        let policy = if incoming.from_node { ForceRport::Never } else { incoming.port.force_rport };
+        let back = way_back(incoming.bytes, incoming.message, incoming.source, policy);
+        let draft = self.draft(incoming, course, back).ok_or(Unwritten::TooMany)?;
+        let (message, key) = (incoming.message, &self.shared.site.secrets.branch);
+        if via::looped(incoming.bytes, message, draft.branch.l, key) {
+            return Err(Unwritten::Loop);
+        }
+        edit.clear();
+        draft.request_line(edit)?;
+        let mut pad = 0;
+        let top = edit.insert(message.first_header, |text| pad = draft.top(text));
+        draft.via_below(edit);
+        draft.max_forwards(edit);
+        draft.forged(edit)?;
+        if incoming.method == Method::Register && !incoming.from_node {
+            draft.contacts(edit)?;
+        }
+        Ok(Pads { top, pad })
+    }
+
+    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: Return) -> Option<Draft<'a>> {
+        let Incoming { bytes, message, call, .. } = *incoming;
+        let site = &self.shared.site;
+        let key = &site.secrets.branch;
+        let uri = final_uri(self, incoming, course);
+        let slot = self.slot_of(bytes, message);
+        let sent_by = match (course.to, site.node_side(course.egress.to.ip())) {
+            (Party::Node(_) | Party::Trusted(_), Some(side)) => side.via_port(slot),
+            _ => course.egress.port,
+        };
+        let branch = Branch {
+            slot,
+            arrived: incoming.port.tag,
+            l: via::loop_mark(bytes, message, uri, course.pops, call, key, &self.watch),
+            h: via::identity(bytes, message, call, key),
+        };
+        let policy = course.set.and_then(|set| self.state.plan.set(set)).map(|set| &set.policy);
+        Some(Draft { shard: self, incoming, course, policy, back, sent_by: site.port(sent_by)?, branch })
+    }
+}
+
+/// The request-URI as the next hop will see it, for loop detection.
+fn final_uri<'a>(shard: &Core, incoming: &Incoming<'a>, course: &Course) -> &'a [u8] {
+    if course.uri == NewUri::LastRoute {
+        let values = sip::values(incoming.bytes, &incoming.message.route, Header::Route, &shard.watch);
+        if let Some(last) = values.skip(course.pops).last() {
+            return last.span.of(incoming.bytes);
+        }
+    }
+    incoming.message.uri().of(incoming.bytes)
+}
+
+/// Where filler may go once the edit is applied.
+pub(super) struct Pads {
+    pub(super) top: crate::sip::edit::SpliceId,
+    pub(super) pad: u16,
+}
+
+impl Draft<'_> {
+    /// Everything above the first header; the offset within it where our Via may be padded.
+    fn top(&self, text: &mut Text<'_>) -> u16 {
+        let pad = self.via(text);
+        if self.incoming.method.forms_dialog() {
+            self.record_routes(text);
+        }
+        if self.incoming.message.max_forwards.is_none() {
+            text.str("Max-Forwards: 70\r\n");
+        }
+        if !self.incoming.from_node {
+            if self.incoming.method == Method::Register {
+                self.path(text);
+            }
+            self.source_header(text);
+        }
+        pad
+    }
+
+    fn via(&self, text: &mut Text<'_>) -> u16 {
+        text.str("Via: SIP/2.0/UDP ");
+        text.str(&self.sent_by.advertise);
+        text.str(";branch=");
+        text.bytes(&self.branch.text(&self.shard.shared.site.secrets.branch));
+        text.str(";rport");
+        let pad = text.len() as u16;
+        text.str("\r\n");
+        pad
+    }
+
+    /// Two values: above the one that faces where the request goes, below the one that faces where
+    /// it came from; each names the other side.
+    fn record_routes(&self, text: &mut Text<'_>) {
+        let (from, to) = (self.course.from, self.course.to);
+        self.record_route(text, to, self.course.egress.port, self.target_of_sender());
+        let back = self.target_of_receiver();
+        self.record_route(text, from, self.incoming.port_id, back);
+    }
+
+    /// One value that faces `party`, reached through `port`.
+    fn record_route(&self, text: &mut Text<'_>, party: Party, port: PortId, target: CookieTarget) {
+        let site = &self.shard.shared.site;
+        let (role, port) = match party {
+            Party::Client => (Role::EdgeFacing, Some(port)),
+            Party::Node(_) => (Role::NodeFacing, self.node_listener(port)),
+            Party::Trusted(_) => (Role::NodeFacing, self.node_listener(port)),
+        };
+        let Some(port) = port.and_then(|port| site.port(port)) else { return };
+        text.str("Record-Route: <sip:");
+        self.cookie(text, role, &target, Some(self.incoming.call));
+        text.str(&port.advertise);
+        text.str(";lr>\r\n");
+    }
+
+    /// The listener of the node side of the same address family: worker ports come and go.
+    fn node_listener(&self, port: PortId) -> Option<PortId> {
+        let site = &self.shard.shared.site;
+        let family = site.port(port)?.local.bind.ip();
+        Some(site.node_side(family)?.listener)
+    }
+
+    fn cookie(&self, text: &mut Text<'_>, role: Role, target: &CookieTarget, call: Option<u64>) {
+        let site = &self.shard.shared.site;
+        if !site.options.cookies {
+            return;
+        }
+        let mut room = [0; COOKIE_MAX];
+        let length = site.cookie_keys.sign(role, target, call, &mut room);
+        text.bytes(room.get(..length).unwrap_or_default());
+        text.str("@");
+    }
+
+    /// Where requests of the receiver's side are to go: back to the sender.
+    fn target_of_sender(&self) -> CookieTarget {
+        match self.course.from {
+            Party::Node(ix) => self.node_target(ix),
+            Party::Trusted(addr) => CookieTarget::Flow { listener: self.node_tag(addr), addr },
+            Party::Client => {
+                let listener = self.incoming.port.tag;
+                match self.flow_of_client() {
+                    Some(addr) => CookieTarget::Flow { listener, addr },
+                    None => CookieTarget::Nothing { listener },
+                }
+            }
+        }
+    }
+
+    /// Where requests of the sender's side are to go: on to the receiver.
+    fn target_of_receiver(&self) -> CookieTarget {
+        let Course { egress, to, by_flow, .. } = *self.course;
+        match to {
+            Party::Node(ix) => self.node_target(ix),
+            Party::Trusted(addr) => CookieTarget::Flow { listener: self.node_tag(addr), addr },
+            Party::Client => {
+                let listener = self.shard.shared.site.port(egress.port).map_or(PortTag(0), |port| port.tag);
+                if by_flow && !self.points_to(egress.to) {
+                    CookieTarget::Flow { listener, addr: egress.to }
+                } else {
+                    CookieTarget::Nothing { listener }
+                }
+            }
+        }
+    }
+
+    fn node_target(&self, ix: NodeIx) -> CookieTarget {
+        match self.shard.state.plan.node(ix) {
+            Some(node) => CookieTarget::Node(node.id),
+            None => CookieTarget::Nothing { listener: self.incoming.port.tag },
+        }
+    }
+
+    fn node_tag(&self, addr: SocketAddr) -> PortTag {
+        let site = &self.shard.shared.site;
+        let listener = site.node_side(addr.ip()).and_then(|side| site.port(side.listener));
+        listener.map_or(PortTag(0), |port| port.tag)
+    }
+
+    /// The client's flow, if its topmost Record-Route, else its Contact, is not where the request
+    /// came from.
+    fn flow_of_client(&self) -> Option<SocketAddr> {
+        let client = self.client();
+        let Incoming { bytes, message, .. } = *self.incoming;
+        let (lines, header) = if message.record_route.is_empty() {
+            (&message.contact, Header::Contact)
+        } else {
+            (&message.record_route, Header::RecordRoute)
+        };
+        (self.first_address(bytes, lines, header) != Some(client)).then_some(client)
+    }
+
+    /// Where the client is reached: its source, or its Contact's port where it listens on another
+    /// port than it sends from.
+    fn client(&self) -> SocketAddr {
+        let Incoming { bytes, message, source, .. } = *self.incoming;
+        if self.back.rport.is_some() {
+            return source;
+        }
+        match self.first_address(bytes, &message.contact, Header::Contact) {
+            Some(contact) if contact.ip() == source.ip() => contact,
+            _ => self.back.to,
+        }
+    }
+
+    /// The literal address of the first value of a header.
+    fn first_address(&self, bytes: &[u8], lines: &crate::sip::message::Lines, header: Header) -> Option<SocketAddr> {
+        if lines.is_empty() {
+            return None;
+        }
+        let value = sip::values(bytes, lines, header, &self.shard.watch).next()?;
+        literal(value.span.of(bytes))
+    }
+
+    /// Whether Route, else the request-URI, leads to an address by itself.
+    fn points_to(&self, to: SocketAddr) -> bool {
+        let Incoming { bytes, message, .. } = *self.incoming;
+        let mut routes = sip::values(bytes, &message.route, Header::Route, &self.shard.watch);
+        match routes.nth(self.course.pops).filter(|_| !message.route.is_empty()) {
+            Some(next) => literal(next.span.of(bytes)) == Some(to),
+            None => match self.course.uri {
+                NewUri::Restored { original, .. } => original == to,
+                NewUri::Keep | NewUri::LastRoute | NewUri::StrictHop => {
+                    uri_address(message.uri().of(bytes)) == Some(to)
+                }
+            },
+        }
+    }
+
+    fn path(&self, text: &mut Text<'_>) {
+        let Some(policy) = self.policy else { return };
+        let site = &self.shard.shared.site;
+        let supported = self.supports_path();
+        let wanted = match policy.path {
+            PathMode::Always => true,
+            PathMode::Supported => supported,
+            PathMode::Off => false,
+        };
+        let listener = site.node_side(self.course.egress.to.ip()).and_then(|side| site.port(side.listener));
+        let Some(listener) = listener.filter(|_| wanted && site.options.cookies) else { return };
+        let target = CookieTarget::Flow { listener: self.incoming.port.tag, addr: self.client() };
+        text.str("Path: <sip:");
+        self.cookie(text, Role::Path, &target, None);
+        text.str(&listener.advertise);
+        text.str(";lr>\r\n");
+        if !supported {
+            text.str("Supported: path\r\n");
+        }
+    }
+
+    fn supports_path(&self) -> bool {
+        let Incoming { bytes, message, .. } = *self.incoming;
+        !message.supported.is_empty()
+            && sip::values(bytes, &message.supported, Header::Supported, &self.shard.watch)
+                .any(|value| value.span.of(bytes).eq_ignore_ascii_case(b"path"))
+    }
+
+    fn source_header(&self, text: &mut Text<'_>) {
+        let header = self.policy.and_then(|policy| policy.source_header.as_ref());
+        let Some(header) = header.filter(|_| self.incoming.message.to.tag.is_empty()) else { return };
+        text.str(&header.name);
+        text.str(": ");
+        match header.form {
+            SourceForm::Address => text.ip(self.incoming.source.ip()),
+            SourceForm::Full => {
+                text.addr(self.incoming.source);
+                text.str(";listener=");
+                text.str(&self.incoming.port.name);
+            }
+        }
+        text.str("\r\n");
+    }
+
+    /// `received` and `rport` of the sender's Via (18.2.1, RFC 3581).
+    fn via_below(&self, edit: &mut Edit) {
+        let via = &self.incoming.message.via;
+        let mut at_end = self.back.received;
+        if let Some(ip) = self.back.received
+            && !via.received.is_empty()
+        {
+            edit.splice(via.received, |text| text.ip(ip));
+            at_end = None;
+        }
+        let mut port_at_end = self.back.rport;
+        if let Some(port) = self.back.rport {
+            match via.rport {
+                Rport::Asked { at } => {
+                    edit.insert(at, |text| {
+                        text.str("=");
+                        text.number(u64::from(port));
+                    });
+                    port_at_end = None;
+                }
+                Rport::Value { span, .. } => {
+                    edit.splice(span, |text| text.number(u64::from(port)));
+                    port_at_end = None;
+                }
+                Rport::Absent => {}
+            }
+        }
+        if at_end.is_some() || port_at_end.is_some() {
+            edit.insert(via.value.end, |text| {
+                if let Some(ip) = at_end {
+                    text.str(";received=");
+                    text.ip(ip);
+                }
+                if let Some(port) = port_at_end {
+                    text.str(";rport=");
+                    text.number(u64::from(port));
+                }
+            });
+        }
+    }
+
+    fn max_forwards(&self, edit: &mut Edit) {
+        if let Some(hops) = self.incoming.message.max_forwards {
+            let left = u64::from(hops.value.saturating_sub(1));
+            edit.splice(hops.span, |text| text.number(left));
+        }
+    }
+
+    /// Route and request-URI.
+    fn request_line(&self, edit: &mut Edit) -> Result<(), Unwritten> {
+        let Incoming { bytes, message, .. } = *self.incoming;
+        if let NewUri::Restored { user, original, replaced } = self.course.uri {
+            edit.splice(replaced, |text| {
+                if !user.is_empty() {
+                    text.bytes(user.of(bytes));
+                    text.str("@");
+                }
+                text.addr(original);
+            });
+        }
+        let pops = self.course.pops;
+        if pops == 0 && matches!(self.course.uri, NewUri::Keep | NewUri::Restored { .. }) {
+            return Ok(());
+        }
+        let values = sip::values(bytes, &message.route, Header::Route, &self.shard.watch);
+        let count = match self.course.uri {
+            NewUri::Keep | NewUri::Restored { .. } => pops,
+            NewUri::LastRoute | NewUri::StrictHop => values.clone().count(),
+        };
+        if count > ROUTES_MAX {
+            return Err(Unwritten::TooMany);
+        }
+        match self.course.uri {
+            NewUri::Keep | NewUri::Restored { .. } => remove_values(edit, values, |place| place >= pops),
+            NewUri::LastRoute => {
+                let last = values.clone().last().filter(|_| count > pops);
+                if let Some(uri) = last.and_then(|value| uri_of(bytes, &value)) {
+                    edit.splice(message.uri(), |text| text.bytes(uri.of(bytes)));
+                }
+                remove_values(edit, values, |place| place >= pops && place + 1 < count);
+                self.shard.counters.tally(Tally::StrictRepaired);
+            }
+            NewUri::StrictHop => {
+                let Some(next) = values.clone().nth(pops).and_then(|value| uri_of(bytes, &value)) else {
+                    return Err(Unwritten::TooMany);
+                };
+                let end = message.route.end;
+                edit.splice(message.uri(), |text| text.bytes(next.of(bytes)));
+                remove_values(edit, values, |place| place > pops);
+                edit.insert(end, |text| {
+                    text.str("Route: <");
+                    text.bytes(message.uri().of(bytes));
+                    text.str(">\r\n");
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what poses as our source header.
+    fn forged(&self, edit: &mut Edit) -> Result<(), Unwritten> {
+        let shard = self.shard;
+        let forged = |place: usize| self.incoming.message.watched.get(place).is_some_and(|lines| !lines.is_empty());
+        if self.incoming.from_node || !(0..shard.source_headers).any(forged) {
+            return Ok(());
+        }
+        let Incoming { bytes, message, .. } = *self.incoming;
+        let names = shard.watched.get(..shard.source_headers).unwrap_or_default();
+        let mut removed = 0;
+        for header in sip::headers(bytes, message) {
+            let name = header.name.of(bytes);
+            if names.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes())) {
+                removed += 1;
+                if removed > FORGED_MAX {
+                    return Err(Unwritten::TooMany);
+                }
+                edit.remove(Span { start: header.line.start, end: header.line.next });
+                shard.counters.tally(Tally::SourceForged);
+            }
+        }
+        Ok(())
+    }
+
+    /// `contact = rewrite`: the node reaches the client through a Contact that is ours.
+    fn contacts(&self, edit: &mut Edit) -> Result<(), Unwritten> {
+        let site = &self.shard.shared.site;
+        let Incoming { bytes, message, .. } = *self.incoming;
+        let wanted = self.policy.is_some_and(|policy| policy.contact == ContactMode::Rewrite);
+        if !wanted || message.contact.is_empty() || !site.options.cookies {
+            return Ok(());
+        }
+        let listener = site.node_side(self.course.egress.to.ip()).and_then(|side| site.port(side.listener));
+        let Some(listener) = listener else { return Ok(()) };
+        let client = self.client();
+        let values = sip::values(bytes, &message.contact, Header::Contact, &self.shard.watch);
+        for (place, value) in values.enumerate() {
+            if place >= CONTACTS_MAX {
+                return Err(Unwritten::TooMany);
+            }
+            let text = value.span.of(bytes);
+            let Some(address) = uri::name_addr(text) else { continue };
+            let Some(contact) = uri::parse(address.uri.of(text)) else { continue };
+            let Some(ip) = uri::host_ip(contact.host) else {
+                self.shard.counters.tally(Tally::ContactByName);
+                continue;
+            };
+            let original = SocketAddr::new(ip, contact.port.unwrap_or(5060));
+            let target = CookieTarget::Contact {
+                flow: (self.incoming.port.tag, client),
+                original: (original != client).then_some(original),
+            };
+            let base = value.span.start + address.uri.start;
+            let start = if contact.user.is_some() { contact.user_span.start } else { contact.host_port_span.start };
+            let user = contact.user.map(|_| contact.user_span.offset(base));
+            let mut room = [0; COOKIE_MAX];
+            let length = site.cookie_keys.sign(Role::Contact, &target, None, &mut room);
+            edit.splice(Span { start, end: contact.host_port_span.end }.offset(base), |text| {
+                text.bytes(room.get(..length).unwrap_or_default());
+                if let Some(user) = user {
+                    text.str(".");
+                    text.bytes(user.of(bytes));
+                }
+                text.str("@");
+                text.str(&listener.advertise);
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The URI inside a Route value, as a span of the datagram.
+fn uri_of(bytes: &[u8], value: &Value) -> Option<Span> {
+    uri::name_addr(value.span.of(bytes)).map(|address| address.uri.offset(value.span.start))
+}
+
+/// The literal address in a Contact or Route value.
+fn literal(value: &[u8]) -> Option<SocketAddr> {
+    uri_address(uri::name_addr(value)?.uri.of(value))
+}
+
+fn uri_address(text: &[u8]) -> Option<SocketAddr> {
+    let uri = uri::parse(text)?;
+    Some(SocketAddr::new(uri::host_ip(uri.host)?, uri.port.unwrap_or(5060)))
+}
+
+/// Removes the values of a header that `keep` does not want, and with them lines and commas that
+/// nothing is left of.
+fn remove_values(edit: &mut Edit, values: impl Iterator<Item = Value>, keep: impl Fn(usize) -> bool) {
+    // Since the line began: has a value been kept, and where does the gap to be removed begin?
+    let mut kept: Option<u16> = None;
+    let mut gap: Option<u16> = None;
+    for (place, value) in values.enumerate() {
+        if value.first_in_line {
+            (kept, gap) = (None, None);
+        }
+        if keep(place) {
+            if let Some(start) = gap.take() {
+                edit.remove(Span { start, end: value.span.start });
+            }
+            kept = Some(value.span.end);
+        } else if gap.is_none() {
+            gap = Some(value.span.start);
+        }
+        if value.last_in_line && gap.is_some() {
+            match kept {
+                Some(end) => edit.remove(Span { start: end, end: value.span.end }),
+                None => edit.remove(Span { start: value.line.start, end: value.line.next }),
+            };
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Which set, which key, which node: the choice for a request that no cookie decides.
+//!
+//! Asks `balance` and follows marks. Reads the message, never changes it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::balance::{self, Endpoint, Intent, KeyBy, Node, NodeIx, NodeSet, Plan, Secrets};
+use crate::packet::PortId;
+use crate::sip::message::{Header, Message, Method, Watch};
+use crate::sip::{self, uri};
+
+use super::marks::Mark;
+use super::verdict::Tally;
+use super::{Core, State};
+
+/// Longest key that is hashed whole, bytes; what is longer falls back to the Call-ID.
+const KEY_MAX: usize = 512;
+
+/// Why a request gets no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoNode {
+    /// No rule gives it a set.
+    NoRule,
+    /// Nobody takes new calls: the caller had better go elsewhere for a while.
+    NoneAnywhere,
+    /// The set of this request takes none, another does.
+    NoneInSet,
+}
+
+/// The node for a request, and how it came to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chosen {
+    pub(super) node: NodeIx,
+    pub(super) endpoint: Endpoint,
+}
+
+/// What a request is spread by, as `explain` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpreadKey {
+    /// What the set asks for.
+    pub by: KeyBy,
+    /// The message has no such thing, so its Call-ID stands in.
+    pub fell_back: bool,
+    /// The bytes that are hashed.
+    pub value: Vec<u8>,
+    /// Their hash: where the table is entered.
+    pub hash: u64,
+}
+
+/// The first rule that matches, and the set that it names.
+#[must_use]
+pub fn rule_of<'p>(
+    plan: &'p Plan,
+    port: PortId,
+    method: Method,
+    bytes: &[u8],
+    message: &Message,
+    source: IpAddr,
+) -> Option<(usize, &'p NodeSet)> {
+    let host = uri::parse(message.uri().of(bytes)).map_or(&b""[..], |uri| uri.host);
+    let at = plan.rules.iter().position(|rule| rule.matches(port, method as u8, host, source))?;
+    let set = plan.sets.get(usize::from(plan.rules.get(at)?.set.0))?;
+    Some((at, set))
+}
+
+/// What the set spreads this request by, for `sipring explain`.
+#[must_use]
+pub fn key_of(
+    set: &NodeSet,
+    bytes: &[u8],
+    message: &Message,
+    source: SocketAddr,
+    secrets: &Secrets,
+    watch: &Watch,
+    watched: &[String],
+) -> SpreadKey {
+    let mut room = [0; KEY_MAX];
+    let by = set.keys.by(message.method().map_or(u8::MAX, |method| method as u8));
+    let found = key(by, bytes, message, source.ip(), watch, watched, &mut room).map(<[u8]>::to_vec);
+    let fell_back = found.is_none();
+    let value = found.unwrap_or_else(|| message.call_id.of(bytes).to_vec());
+    SpreadKey { by: by.clone(), fell_back, hash: secrets.call.hash13(&value), value }
+}
+
+/// The bytes that a request is spread by; none if it has no such thing.
+fn key<'a>(
+    by: &KeyBy,
+    bytes: &'a [u8],
+    message: &Message,
+    source: IpAddr,
+    watch: &Watch,
+    watched: &[String],
+    room: &'a mut [u8; KEY_MAX],
+) -> Option<&'a [u8]> {
+    let normalised = |text: &[u8], room: &'a mut [u8; KEY_MAX]| -> Option<&'a [u8]> {
+        let length = uri::normalise_user_host(&uri::parse(text)?, room)?;
+        room.get(..length).filter(|key| !key.is_empty())
+    };
+    match by {
+        KeyBy::CallId => Some(replaced(bytes, message, watch).unwrap_or_else(|| message.call_id.of(bytes))),
+        KeyBy::User => normalised(message.from.uri.of(bytes), room),
+        KeyBy::Aor => normalised(message.to.uri.of(bytes), room),
+        KeyBy::RequestUser => uri::parse(message.uri().of(bytes))?.user.filter(|user| !user.is_empty()),
+        KeyBy::Source => {
+            let octets = match source {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                IpAddr::V6(ip) => ip.octets(),
+            };
+            room.get_mut(..16)?.copy_from_slice(&octets);
+            room.get(..16)
+        }
+        KeyBy::Header(name) => {
+            let at = watched.iter().position(|own| own.eq_ignore_ascii_case(name))?;
+            let line = message.watched.get(at).filter(|lines| !lines.is_empty())?;
+            Some(line.first.value.of(bytes)).filter(|value| !value.is_empty() && value.len() <= KEY_MAX)
+        }
+    }
+}
+
+/// The Call-ID that the Replaces or Join of an INVITE names (RFC 3891, RFC 3911).
+fn replaced<'a>(bytes: &'a [u8], message: &Message, watch: &Watch) -> Option<&'a [u8]> {
+    if message.replaces.is_empty() && message.join.is_empty() || message.method() != Some(Method::Invite) {
+        return None;
+    }
+    let (lines, header) = if message.replaces.is_empty() {
+        (&message.join, Header::Join)
+    } else {
+        (&message.replaces, Header::Replaces)
+    };
+    let value = sip::values(bytes, lines, header, watch).next()?.span.of(bytes);
+    let call = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    (!call.is_empty()).then_some(call)
+}
+
+impl Core {
+    /// The endpoint of a node that this worker would send to now: alive and not avoided, else alive.
+    #[inline]
+    pub(super) fn endpoint(&self, node: &Node) -> Option<Endpoint> {
+        let living = node.living(&self.state.vitals)?;
+        if !self.avoided.contains(living.addr) {
+            return Some(living);
+        }
+        let other = node.endpoints.iter().flatten().find(|end| {
+            self.state.vitals.of(end.peer) != balance::Health::Down && !self.avoided.contains(end.addr)
+        });
+        Some(other.copied().unwrap_or(living))
+    }
+
+    /// The endpoint that gets what belongs to a node even when it is down.
+    #[inline]
+    pub(super) fn endpoint_anyway(&self, node: &Node) -> Option<Endpoint> {
+        self.endpoint(node).or_else(|| node.endpoints.iter().flatten().next().copied())
+    }
+
+    fn usable(&self, node: &Node) -> bool {
+        node.intent != Intent::Stop
+            && self.endpoint(node).is_some_and(|endpoint| !self.avoided.contains(endpoint.addr))
+    }
+
+    fn takes_new(&self, node: NodeIx) -> bool {
+        self.state.plan.node(node).is_some_and(|node| {
+            node.refusal(&self.state.vitals).is_none()
+                && self.endpoint(node).is_some_and(|endpoint| !self.avoided.contains(endpoint.addr))
+        })
+    }
+
+    /// What the marks know a request of a set by.
+    #[inline]
+    pub(super) fn mark_hash(&self, set: &NodeSet, bytes: &[u8], message: &Message, call: u64) -> u64 {
+        let tag = message.from.tag.of(bytes);
+        self.shared.site.secrets.marks.hash13_parts(&[set.name.as_bytes(), &call.to_le_bytes(), tag])
+    }
+
+    /// The node for a request that no cookie decides: the marked one, else by key.
+    pub(super) fn choose(
+        &self,
+        set: &NodeSet,
+        bytes: &[u8],
+        message: &Message,
+        source: IpAddr,
+        call: u64,
+        now_ms: u64,
+    ) -> Result<Chosen, NoNode> {
+        let Some(method) = message.method() else { return Err(NoNode::NoneInSet) };
+        let hash = self.mark_hash(set, bytes, message, call);
+        let begins = message.to.tag.is_empty() && !matches!(method, Method::Ack | Method::Cancel);
+        let mark = self.shared.marks.find(hash, now_ms);
+        if let Some(chosen) = mark.and_then(|mark| self.follow(mark)) {
+            self.counters.tally(Tally::MarkFollowed);
+            if begins {
+                self.leave(hash, now_ms, chosen.node, mark.is_some_and(|mark| mark.moved), method);
+            }
+            return Ok(chosen);
+        }
+        let mut room = [0; KEY_MAX];
+        let key = key(set.keys.by(method as u8), bytes, message, source, &self.watch, &self.watched, &mut room)
+            .unwrap_or_else(|| message.call_id.of(bytes));
+        let spread = self.shared.site.secrets.call.hash13(key);
+        let node = self.pick(set, spread, begins && mark.is_none())?;
+        if mark.is_some() {
+            self.counters.tally(Tally::MarkMoved);
+        }
+        if begins {
+            self.leave(hash, now_ms, node, mark.is_some(), method);
+        } else if mark.is_some() {
+            self.leave(hash, now_ms, node, true, Method::Invite);
+        }
+        let endpoint = self.state.plan.node(node).and_then(|node| self.endpoint_anyway(node));
+        endpoint.map(|endpoint| Chosen { node, endpoint }).ok_or(NoNode::NoneInSet)
+    }
+
+    /// The marked node, while it can be used. A mark that was moved once stays, dead or alive: the
+    /// call would be torn a second time.
+    fn follow(&self, mark: Mark) -> Option<Chosen> {
+        let ix = self.state.plan.by_mark(mark.node)?;
+        let node = self.state.plan.node(ix)?;
+        let stays = mark.moved && node.intent != Intent::Stop;
+        let endpoint = if self.usable(node) || stays { self.endpoint_anyway(node)? } else { return None };
+        Some(Chosen { node: ix, endpoint })
+    }
+
+    fn pick(&self, set: &NodeSet, spread: u64, new: bool) -> Result<NodeIx, NoNode> {
+        let plan = &self.state.plan;
+        if new && self.state.draining {
+            return Err(NoNode::NoneAnywhere);
+        }
+        let serving = |node: NodeIx| plan.node(node).is_some_and(|node| node.intent == Intent::Serve);
+        let alive = |node: NodeIx| plan.node(node).is_some_and(|node| self.usable(node));
+        let picked = if new {
+            balance::pick(set, spread, |node| self.takes_new(node))
+        } else {
+            balance::pick(set, spread, alive)
+        };
+        picked
+            .or_else(|| {
+                // Nothing but avoided or dead nodes: an error of a moment must not refuse calls, and
+                // `panic = use_all` sends them even to the dead.
+                let desperate = |node: NodeIx| {
+                    serving(node) && (set.policy.use_all_when_down || self.merely_avoided(node))
+                };
+                balance::pick(set, spread, desperate)
+            })
+            .ok_or_else(|| if self.takes_calls() { NoNode::NoneInSet } else { NoNode::NoneAnywhere })
+    }
+
+    fn merely_avoided(&self, node: NodeIx) -> bool {
+        self.state.plan.node(node).is_some_and(|node| node.refusal(&self.state.vitals).is_none())
+    }
+
+    /// Whether any set takes new calls.
+    pub(super) fn takes_calls(&self) -> bool {
+        takes_calls(&self.state)
+    }
+
+    fn leave(&self, hash: u64, now_ms: u64, node: NodeIx, moved: bool, method: Method) {
+        let Some(node) = self.state.plan.node(node) else { return };
+        let mark = Mark { node: node.mark, moved, settled: false };
+        if self.shared.marks.leave(hash, now_ms, mark, method == Method::Invite) {
+            self.counters.tally(Tally::MarkEvicted);
+        }
+    }
+}
+
+fn takes_calls(state: &State) -> bool {
+    !state.draining
+        && state.plan.nodes.iter().any(|node| node.weight > 0 && node.refusal(&state.vitals).is_none())
+}

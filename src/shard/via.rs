@@ -1,0 +1,219 @@
+//! Our Via: one identity for a client transaction, whichever worker writes it (17.2.3).
+//!
+//! The branch depends on the message and the cluster secret only, so an INVITE, its retransmission,
+//! its CANCEL and the ACK to its non-2xx response get the same bytes. Text of a branch:
+//! `z9hG4bK0r`, then in lower-case hexadecimal the owner's slot (4), the port that the request came
+//! in at (4), L for loop detection (8), H of the client transaction (16), and a keyed tag (8).
+
+use memchr::memmem;
+
+use crate::balance::{Key, PortTag};
+use crate::sip::message::{Header, Message, Watch};
+use crate::sip;
+
+/// The magic cookie of RFC 3261 8.1.1.7 and our own mark behind it.
+pub(super) const PREFIX: &[u8] = b"z9hG4bK0r";
+/// Length of a branch of ours.
+pub(super) const BRANCH_LEN: usize = PREFIX.len() + 40;
+const MAGIC: &[u8] = b"z9hG4bK";
+
+/// What a branch of ours says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Branch {
+    /// Place of the owner's worker port in the range.
+    pub(super) slot: u16,
+    /// The port that the request came in at: its response leaves from there.
+    pub(super) arrived: PortTag,
+    /// What a looping request would have equal.
+    pub(super) l: u32,
+    /// Identity of the client transaction.
+    pub(super) h: u64,
+}
+
+/// What a branch turns out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Somebody else's.
+    Foreign,
+    /// Of our shape, with a wrong tag.
+    Forged,
+    /// One that this cluster wrote.
+    Own(Branch),
+}
+
+impl Branch {
+    /// The branch parameter's value.
+    #[inline]
+    pub(super) fn text(&self, key: &Key) -> [u8; BRANCH_LEN] {
+        let mut text = [0; BRANCH_LEN];
+        let words = [
+            u32::from(self.slot) << 16 | u32::from(self.arrived.0),
+            self.l,
+            (self.h >> 32) as u32,
+            self.h as u32,
+        ];
+        if let Some((prefix, rest)) = text.split_at_mut_checked(PREFIX.len()) {
+            prefix.copy_from_slice(PREFIX);
+            let (cells, _) = rest.as_chunks_mut::<8>();
+            for (cell, word) in cells.iter_mut().zip(words) {
+                *cell = hex(word);
+            }
+            if let Some((body, tag)) = rest.split_at_mut_checked(32) {
+                tag.copy_from_slice(&hex(key.hash13(body) as u32));
+            }
+        }
+        text
+    }
+
+    /// Reads the value of a branch parameter.
+    #[inline]
+    pub(super) fn read(text: &[u8], key: &Key) -> Reading {
+        let Some(rest) = text.strip_prefix(PREFIX) else { return Reading::Foreign };
+        let Some((body, tag)) = rest.split_at_checked(32) else { return Reading::Foreign };
+        if tag != hex(key.hash13(body) as u32) {
+            return Reading::Forged;
+        }
+        let (words, _) = body.as_chunks::<8>();
+        let [head, l, high, low] = words else { return Reading::Forged };
+        let (Some(head), Some(l), Some(high), Some(low)) = (unhex(head), unhex(l), unhex(high), unhex(low)) else {
+            return Reading::Forged;
+        };
+        Reading::Own(Self {
+            slot: (head >> 16) as u16,
+            arrived: PortTag(head as u16),
+            l,
+            h: u64::from(high) << 32 | u64::from(low),
+        })
+    }
+}
+
+/// H: what the client transaction is told by (17.2.3), the method left out, since CANCEL and ACK
+/// must get the same.
+#[inline]
+pub(super) fn identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
+    let branch = message.via.branch.of(bytes);
+    let call = call.to_le_bytes();
+    let number = message.cseq.number.to_le_bytes();
+    if branch.starts_with(MAGIC) {
+        key.hash13_parts(&[branch, message.via.sent_by.of(bytes), &call, &number])
+    } else {
+        // RFC 2543: no branch, or one that is not unique. The To tag stays out, as the ACK has one.
+        let tag = message.from.tag.of(bytes);
+        key.hash13_parts(&[message.via.value.of(bytes), tag, &call, &number, message.uri().of(bytes)])
+    }
+}
+
+/// L: equal for a request that comes back unchanged, different for a spiral (16.3). `skip` values of
+/// Route were ours and are not counted in.
+#[inline]
+pub(super) fn loop_mark(
+    bytes: &[u8],
+    message: &Message,
+    uri: &[u8],
+    skip: usize,
+    call: u64,
+    key: &Key,
+    watch: &Watch,
+) -> u32 {
+    let call = call.to_le_bytes();
+    let number = message.cseq.number.to_le_bytes();
+    let mut hash = key.hash13_parts(&[b"L", &call, &number, uri, message.from.tag.of(bytes)]);
+    if !message.route.is_empty() {
+        for value in sip::values(bytes, &message.route, Header::Route, watch).skip(skip) {
+            hash = key.hash13_parts(&[b"R", &hash.to_le_bytes(), value.span.of(bytes)]);
+        }
+    }
+    hash as u32
+}
+
+/// Whether a Via of ours below says that this very request has been here (16.3, item 4).
+pub(super) fn looped(bytes: &[u8], message: &Message, l: u32, key: &Key) -> bool {
+    let lines = bytes.get(usize::from(message.vias.first.start)..usize::from(message.vias.end)).unwrap_or_default();
+    if message.vias.count == 1 && !message.via.shares_line && !message.via.branch.of(bytes).starts_with(PREFIX) {
+        return false;
+    }
+    memmem::find_iter(lines, PREFIX).any(|at| {
+        let text = lines.get(at..at + BRANCH_LEN).unwrap_or_default();
+        matches!(Branch::read(text, key), Reading::Own(own) if own.l == l)
+    })
+}
+
+/// The owner's place among `slots` worker ports, by the value of the top Via's branch; by the
+/// Call-ID where there is none.
+///
+/// Whole little-endian words, the last filled up with zeros, so that a steering program in the
+/// kernel can compute the same.
+#[inline]
+pub(super) fn owner_slot(bytes: &[u8], message: &Message, slots: u16, seed: u64) -> u16 {
+    let branch = message.via.branch.of(bytes);
+    let text = if branch.is_empty() { message.call_id.of(bytes) } else { branch };
+    let mut hash = seed ^ text.len() as u64;
+    let (words, rest) = text.as_chunks::<8>();
+    for word in words {
+        hash = stir(hash ^ u64::from_le_bytes(*word));
+    }
+    let last = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    hash = stir(hash ^ last);
+    (((hash >> 32) * u64::from(slots)) >> 32) as u16
+}
+
+#[inline]
+fn stir(word: u64) -> u64 {
+    let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    word ^ (word >> 29)
+}
+
+/// Eight lower-case hexadecimal digits.
+#[inline]
+pub(super) fn hex(word: u32) -> [u8; 8] {
+    let mut x = u64::from(word);
+    x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+    x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+    x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((x + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (x + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
+}
+
+#[inline]
+fn unhex(digits: &[u8; 8]) -> Option<u32> {
+    digits.iter().try_fold(0, |word, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(word << 4 | u32::from(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key(3, 5);
+
+    #[test]
+    fn digits_are_those_of_the_standard_library_and_read_back() {
+        for word in [0, 1, 0x0123_4567, 0x89ab_cdef, u32::MAX, 0x9a9a_0f0f] {
+            assert_eq!(hex(word), format!("{word:08x}").as_bytes());
+            assert_eq!(unhex(&hex(word)), Some(word));
+        }
+        assert_eq!(unhex(b"0000000G"), None);
+        assert_eq!(unhex(b"0000000A"), None);
+    }
+
+    #[test]
+    fn a_branch_reads_back_and_no_changed_byte_passes() {
+        let branch = Branch { slot: 7, arrived: PortTag(0x8003), l: 0xdead_beef, h: 0x0123_4567_89ab_cdef };
+        let text = branch.text(&KEY);
+        assert_eq!(Branch::read(&text, &KEY), Reading::Own(branch));
+        assert_eq!(Branch::read(&text, &Key(3, 6)), Reading::Forged);
+        assert_eq!(Branch::read(&text[..BRANCH_LEN - 1], &KEY), Reading::Forged);
+        for place in PREFIX.len()..BRANCH_LEN {
+            let mut changed = text;
+            changed[place] ^= 1;
+            assert_eq!(Branch::read(&changed, &KEY), Reading::Forged, "byte {place}");
+        }
+        assert_eq!(Branch::read(b"z9hG4bK776asdhds", &KEY), Reading::Foreign);
+    }
+}

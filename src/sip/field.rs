@@ -1,0 +1,435 @@
+//! The parts that header values are made of, and the parsers of Via, From, To, CSeq and numbers.
+//!
+//! Driven by `scan` and `uri` with the whole datagram and the bounds of a value, whose line ends are
+//! known to be folds already: CR and LF within a value are white space. Never looks at a line's name.
+
+use super::lane::{self, AnyCase, Lane};
+use super::message::{Address, CSeq, Fault, Line, Rport, Span, Via};
+use super::uri::{self, NameAddr};
+
+const TOKEN: u8 = 1;
+const HOST: u8 = 2;
+const SPACE: u8 = 4;
+/// In the value of a parameter outside quotes.
+const LOOSE: u8 = 8;
+/// In a display name outside quotes, besides white space.
+const NAME: u8 = 16;
+
+/// What each byte may be part of.
+static CLASSES: [u8; 256] = classes();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        let byte = index as u8;
+        let alphanumeric = byte.is_ascii_alphanumeric();
+        let token =
+            alphanumeric || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        let space = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        let loose = byte > b' ' && !matches!(byte, b';' | b',' | b'"' | b'<' | b'>' | b'\\' | 0x7f);
+        classes[index] = if token { TOKEN } else { 0 }
+            | if alphanumeric || matches!(byte, b'-' | b'.' | b'_') { HOST } else { 0 }
+            | if space { SPACE } else { 0 }
+            | if loose { LOOSE } else { 0 }
+            | if token || byte >= 0x80 { NAME } else { 0 };
+        index += 1;
+    }
+    classes
+}
+
+#[inline(always)]
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES.get(byte as usize).is_some_and(|classes| classes & class != 0)
+}
+
+/// Whether `byte` may stand in a token (RFC 3261 25.1).
+#[inline]
+pub(super) fn is_token(byte: u8) -> bool {
+    is(byte, TOKEN)
+}
+
+/// The byte at `at`; 0 at `end` and behind.
+#[inline(always)]
+pub(super) fn byte_at(bytes: &[u8], at: usize, end: usize) -> u8 {
+    if at < end { bytes.get(at).copied().unwrap_or(0) } else { 0 }
+}
+
+#[inline(always)]
+fn run(bytes: &[u8], mut at: usize, end: usize, class: u8) -> usize {
+    while at < end && bytes.get(at).is_some_and(|byte| is(*byte, class)) {
+        at += 1;
+    }
+    at
+}
+
+/// Behind the white space and folds at `at`.
+#[inline(always)]
+pub(super) fn skip_space(bytes: &[u8], at: usize, end: usize) -> usize {
+    if byte_at(bytes, at, end) > b' ' { at } else { skip_spaces(bytes, at, end) }
+}
+
+#[inline(never)]
+fn skip_spaces(bytes: &[u8], at: usize, end: usize) -> usize {
+    run(bytes, at, end, SPACE)
+}
+
+/// `start..end` without white space and folds at both ends.
+#[inline(always)]
+pub(super) fn trim(bytes: &[u8], start: usize, end: usize) -> Span {
+    // One blank in front, none behind, is what nearly all write.
+    if let (Some([b' ', first]), Some(last)) =
+        (bytes.get(start..).and_then(|rest| rest.first_chunk()), bytes.get(end.wrapping_sub(1)))
+        && *first > b' '
+        && *last > b' '
+        && start < end
+    {
+        return Span::new(start + 1, end);
+    }
+    trim_both(bytes, start, end)
+}
+
+#[inline(never)]
+fn trim_both(bytes: &[u8], start: usize, mut end: usize) -> Span {
+    let start = run(bytes, start, end, SPACE);
+    while end > start && end.checked_sub(1).and_then(|last| bytes.get(last)).is_some_and(|byte| is(*byte, SPACE)) {
+        end -= 1;
+    }
+    Span::new(start, end)
+}
+
+/// End of the token at `at`; `at` if there is none.
+#[inline(always)]
+pub(super) fn token(bytes: &[u8], at: usize, end: usize) -> usize {
+    let stop = lane::plain_end(bytes, at, end);
+    if is(byte_at(bytes, stop, end), TOKEN) { run(bytes, stop, end, TOKEN) } else { stop }
+}
+
+/// End of the host at `at`; `at` if there is none.
+#[inline(always)]
+pub(super) fn host(bytes: &[u8], at: usize, end: usize) -> usize {
+    if byte_at(bytes, at, end) == b'[' {
+        return bracketed(bytes, at, end);
+    }
+    let stop = lane::plain_end(bytes, at, end);
+    if byte_at(bytes, stop, end) == b'_' { run(bytes, stop, end, HOST) } else { stop }
+}
+
+/// End of an IPv6 reference; `at` if it is none.
+fn bracketed(bytes: &[u8], at: usize, end: usize) -> usize {
+    let mut stop = at + 1;
+    while matches!(byte_at(bytes, stop, end), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b':' | b'.') {
+        stop += 1;
+    }
+    if byte_at(bytes, stop, end) == b']' && stop > at + 2 { stop + 1 } else { at }
+}
+
+/// The number at `at`, cut off at `u64::MAX / 16`, and the end of its digits.
+#[inline(always)]
+pub(super) fn digits(bytes: &[u8], mut at: usize, end: usize) -> (u64, usize) {
+    let mut number = 0u64;
+    while let digit @ b'0'..=b'9' = byte_at(bytes, at, end) {
+        number = (number * 10 + u64::from(digit - b'0')).min(u64::MAX / 16);
+        at += 1;
+    }
+    (number, at)
+}
+
+/// A port and the end of its digits; none if it is no port that can be sent to.
+#[inline(always)]
+pub(super) fn port(bytes: &[u8], at: usize, end: usize) -> Option<(u16, usize)> {
+    let (number, stop) = digits(bytes, at, end);
+    let port = u16::try_from(number).ok().filter(|port| *port != 0)?;
+    Some((port, stop))
+}
+
+/// Behind the quoted string whose opening quote stands at `at`; none if it is not closed.
+#[inline(always)]
+pub(super) fn quoted(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        at = lane::find(bytes, at, end, |lane| lane.eq(b'"').or(lane.eq(b'\\')));
+        match byte_at(bytes, at, end) {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => return None,
+        }
+    }
+}
+
+/// Where a run of what most values are made of may end; what else is loose is left to a closer look.
+#[inline(always)]
+fn loose_stop(lane: Lane) -> Lane {
+    lane.up_to(b',').or(lane.within(b';', b'>')).or(lane.eq(b'\\')).or(lane.eq(0x7f))
+}
+
+/// End of a parameter's value at `at`, quoted or not; `at` if there is none.
+#[inline(always)]
+pub(super) fn param_value(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
+    let stop = lane::find(bytes, at, end, loose_stop);
+    match byte_at(bytes, stop, end) {
+        b'"' if stop == at => quoted(bytes, at, end),
+        byte if is(byte, LOOSE) => Some(run(bytes, stop, end, LOOSE)),
+        _ => Some(stop),
+    }
+}
+
+/// One parameter: its name and its value, which is none without `=`.
+#[derive(Clone, Copy)]
+pub(super) struct Param {
+    pub(super) name: Span,
+    pub(super) value: Option<Span>,
+}
+
+/// What stands where a parameter may.
+pub(super) enum Next {
+    /// A parameter, and the offset behind it.
+    Param(Param, usize),
+    /// A comma at this offset.
+    Comma,
+    End,
+    Fault,
+}
+
+/// The parameter at `at`, white space and its `;` included.
+#[inline(always)]
+pub(super) fn next_param(bytes: &[u8], at: usize, end: usize) -> Next {
+    let at = skip_space(bytes, at, end);
+    match byte_at(bytes, at, end) {
+        b';' => {}
+        b',' => return Next::Comma,
+        _ if at >= end => return Next::End,
+        _ => return Next::Fault,
+    }
+    // The two that nearly all bear are not looked for byte by byte.
+    let word = lane::word(bytes, at);
+    let known = if TAG_IS.is(word) {
+        4
+    } else if BRANCH_IS.is(word) {
+        7
+    } else {
+        0
+    };
+    if known > 0 && at + known < end {
+        let (name, start) = (Span::new(at + 1, at + known), skip_space(bytes, at + known + 1, end));
+        return match param_value(bytes, start, end) {
+            Some(stop) => Next::Param(Param { name, value: Some(Span::new(start, stop)) }, stop),
+            None => Next::Fault,
+        };
+    }
+    let start = skip_space(bytes, at + 1, end);
+    let stop = token(bytes, start, end);
+    if stop == start {
+        return Next::Fault;
+    }
+    let name = Span::new(start, stop);
+    let equals = skip_space(bytes, stop, end);
+    if byte_at(bytes, equals, end) != b'=' {
+        return Next::Param(Param { name, value: None }, stop);
+    }
+    let start = skip_space(bytes, equals + 1, end);
+    match param_value(bytes, start, end) {
+        Some(stop) => Next::Param(Param { name, value: Some(Span::new(start, stop)) }, stop),
+        None => Next::Fault,
+    }
+}
+
+const BRANCH: AnyCase = AnyCase::new(b"branch");
+const RECEIVED: AnyCase = AnyCase::new(b"received");
+const RPORT: AnyCase = AnyCase::new(b"rport");
+const TAG_IS: AnyCase = AnyCase::new(b";tag=");
+const BRANCH_IS: AnyCase = AnyCase::new(b";branch=");
+const TAG: AnyCase = AnyCase::new(b"tag");
+const MAGIC: AnyCase = AnyCase::new(b"z9hg4bk");
+
+/// Sent-protocol (RFC 3261 20.42): the transport's span.
+#[inline(always)]
+fn sent_protocol(bytes: &[u8], at: usize, end: usize) -> Option<Span> {
+    let start = if lane::word(bytes, at) == u64::from_le_bytes(*b"SIP/2.0/") && end > at + 8 {
+        skip_space(bytes, at + 8, end)
+    } else {
+        let mut at = at;
+        for _ in 0..2 {
+            let stop = token(bytes, at, end);
+            let slash = skip_space(bytes, stop, end);
+            if stop == at || byte_at(bytes, slash, end) != b'/' {
+                return None;
+            }
+            at = skip_space(bytes, slash + 1, end);
+        }
+        at
+    };
+    if lane::word(bytes, start) as u32 == u32::from_le_bytes(*b"UDP ") && end > start + 4 {
+        return Some(Span::new(start, start + 3));
+    }
+    let stop = token(bytes, start, end);
+    (stop > start).then(|| Span::new(start, stop))
+}
+
+/// Parses the first value of the Via line `line` into `via`.
+#[inline(never)]
+pub(super) fn via(bytes: &[u8], line: Line, via: &mut Via) -> Result<(), Fault> {
+    let (at, end) = (line.value.start as usize, line.value.end as usize);
+    via.line = line;
+    via.transport = sent_protocol(bytes, at, end).ok_or(Fault::Via)?;
+    let gap = via.transport.end as usize;
+    let start = skip_space(bytes, gap + usize::from(byte_at(bytes, gap, end) == b' '), end);
+    let mut stop = host(bytes, start, end);
+    if stop == start || start == via.transport.end as usize {
+        return Err(Fault::Via);
+    }
+    via.host = Span::new(start, stop);
+    let colon = skip_space(bytes, stop, end);
+    if byte_at(bytes, colon, end) == b':' {
+        let (port, digits_end) = port(bytes, skip_space(bytes, colon + 1, end), end).ok_or(Fault::Via)?;
+        via.port = Some(port);
+        stop = digits_end;
+    }
+    via.sent_by = Span::new(start, stop);
+    loop {
+        match next_param(bytes, stop, end) {
+            Next::Param(param, next) => {
+                via_param(bytes, param, via)?;
+                stop = next;
+            }
+            Next::Comma => {
+                via.shares_line = true;
+                break;
+            }
+            Next::End => break,
+            Next::Fault => return Err(Fault::Via),
+        }
+    }
+    via.value = Span::new(at, stop);
+    Ok(())
+}
+
+#[inline(always)]
+fn via_param(bytes: &[u8], param: Param, via: &mut Via) -> Result<(), Fault> {
+    let name = lane::word(bytes, param.name.start as usize);
+    match param.name.len() {
+        6 if BRANCH.is(name) => {
+            let value = param.value.unwrap_or_default();
+            let bare = value.len() == 7 && MAGIC.is(lane::word(bytes, value.start as usize));
+            if value.is_empty() || bare || !via.branch.is_empty() {
+                return Err(Fault::Branch);
+            }
+            via.branch = value;
+        }
+        8 if RECEIVED.is(name) => {
+            let value = param.value.unwrap_or_default();
+            if value.is_empty() || !via.received.is_empty() {
+                return Err(Fault::Via);
+            }
+            via.received = value;
+        }
+        5 if RPORT.is(name) => {
+            if via.rport != Rport::Absent {
+                return Err(Fault::Via);
+            }
+            via.rport = match param.value {
+                None => Rport::Asked { at: param.name.end },
+                Some(span) => match port(bytes, span.start as usize, span.end as usize) {
+                    Some((port, stop)) if stop == span.end as usize => Rport::Value { port, span },
+                    _ => return Err(Fault::Via),
+                },
+            };
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The name-addr or addr-spec at `at`, and the offset behind it. `params` is not filled.
+#[inline(always)]
+pub(super) fn name_addr(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
+    let first = byte_at(bytes, at, end);
+    let (display_end, open) = if first == b'<' {
+        (at, at)
+    } else if first == b'"' {
+        let stop = quoted(bytes, at, end)?;
+        (stop, skip_space(bytes, stop, end))
+    } else {
+        let mut open = token(bytes, at, end);
+        if byte_at(bytes, open, end) == b':' && open > at {
+            return addr_spec(bytes, at, end);
+        }
+        open = run(bytes, open, end, NAME | SPACE);
+        (trim(bytes, at, open).end as usize, open)
+    };
+    if byte_at(bytes, open, end) != b'<' {
+        return None;
+    }
+    let start = open + 1;
+    let close = lane::find(bytes, start, end, uri::unsound);
+    if byte_at(bytes, close, end) != b'>' || close == start {
+        return None;
+    }
+    let uri = Span::new(start, close);
+    Some((NameAddr { display: Span::new(at, display_end), uri, params: Span::NONE }, close + 1))
+}
+
+/// A bare addr-spec ends where parameters, a further value or white space begin (RFC 3261 20).
+#[inline(always)]
+fn addr_spec(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
+    let stop = lane::find(bytes, at, end, loose_stop);
+    let stop = if is(byte_at(bytes, stop, end), LOOSE) { run(bytes, stop, end, LOOSE) } else { stop };
+    let uri = Span::new(at, stop);
+    (byte_at(bytes, stop.saturating_sub(1), end) != b':')
+        .then_some((NameAddr { display: Span::NONE, uri, params: Span::NONE }, stop))
+}
+
+/// Parses From or To; none if it is not sound.
+#[inline(never)]
+pub(super) fn address(bytes: &[u8], line: Line, address: &mut Address) -> Option<()> {
+    let end = line.value.end as usize;
+    address.line = line;
+    let (found, mut at) = name_addr(bytes, line.value.start as usize, end)?;
+    address.uri = found.uri;
+    loop {
+        match next_param(bytes, at, end) {
+            Next::Param(param, next) => {
+                if param.name.len() == 3 && TAG.is(lane::word(bytes, param.name.start as usize)) {
+                    let value = param.value.unwrap_or_default();
+                    if value.is_empty() || !address.tag.is_empty() {
+                        return None;
+                    }
+                    address.tag = value;
+                }
+                at = next;
+            }
+            Next::End => return Some(()),
+            Next::Comma | Next::Fault => return None,
+        }
+    }
+}
+
+/// Parses CSeq.
+#[inline(never)]
+pub(super) fn cseq(bytes: &[u8], value: Span, cseq: &mut CSeq) -> Option<()> {
+    let (at, end) = (value.start as usize, value.end as usize);
+    cseq.value = value;
+    let (number, stop) = digits(bytes, at, end);
+    let start = skip_space(bytes, stop, end);
+    let number = u32::try_from(number).ok()?;
+    if stop == at || start == stop || start == end || token(bytes, start, end) != end {
+        return None;
+    }
+    *cseq = CSeq { number, value, method: Span::new(start, end), digits: Span::new(at, stop) };
+    Some(())
+}
+
+/// A value that is all digits, cut off at `u64::MAX / 16`.
+#[inline(always)]
+pub(super) fn number(bytes: &[u8], value: Span) -> Option<u64> {
+    let (number, stop) = digits(bytes, value.start as usize, value.end as usize);
+    (stop == value.end as usize && !value.is_empty()).then_some(number)
+}
+
+/// Whether a Call-ID holds neither white space nor control characters, and anything at all.
+#[inline(always)]
+pub(super) fn call_id_sound(bytes: &[u8], value: Span) -> bool {
+    let (at, end) = (value.start as usize, value.end as usize);
+    !value.is_empty() && lane::find(bytes, at, end, |lane| lane.up_to(b' ').or(lane.eq(0x7f))) == end
+}

@@ -1,0 +1,282 @@
+//! Sixteen bytes looked at together, and the runs and stops that scanning is made of.
+//!
+//! Driven by the parsers of this module. SSE2 belongs to every x86-64; elsewhere the same operations
+//! work on an array. Lines are too short for a call to memchr each to pay. Never reads outside the
+//! slice given.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use sse2::Lane;
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use portable::Lane;
+
+/// Bytes in a lane.
+const WIDTH: usize = 16;
+
+#[cfg(target_arch = "x86_64")]
+mod sse2 {
+    use safe_arch::{
+        bitor_m128i, cmp_eq_mask_i8_m128i, load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i,
+        set_splat_i8_m128i, sub_i8_m128i,
+    };
+
+    /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Lane(m128i);
+
+    impl Lane {
+        #[inline(always)]
+        pub(in super::super) fn new(bytes: &[u8; 16]) -> Self {
+            Self(load_unaligned_m128i(bytes))
+        }
+
+        /// Which bytes are `byte`.
+        #[inline(always)]
+        pub(in super::super) fn eq(self, byte: u8) -> Self {
+            Self(cmp_eq_mask_i8_m128i(self.0, set_splat_i8_m128i(byte as i8)))
+        }
+
+        /// Which bytes are at most `byte`.
+        #[inline(always)]
+        pub(in super::super) fn up_to(self, byte: u8) -> Self {
+            Self(cmp_eq_mask_i8_m128i(min_u8_m128i(self.0, set_splat_i8_m128i(byte as i8)), self.0))
+        }
+
+        /// Which bytes are from `low` to `high`.
+        #[inline(always)]
+        pub(in super::super) fn within(self, low: u8, high: u8) -> Self {
+            Self(sub_i8_m128i(self.0, set_splat_i8_m128i(low as i8))).up_to(high - low)
+        }
+
+        /// Every byte with bit 5 set: letters in lower case.
+        #[inline(always)]
+        pub(in super::super) fn lower(self) -> Self {
+            Self(bitor_m128i(self.0, set_splat_i8_m128i(0x20)))
+        }
+
+        #[inline(always)]
+        pub(in super::super) fn or(self, other: Self) -> Self {
+            Self(bitor_m128i(self.0, other.0))
+        }
+
+        /// Yes for no, no for yes.
+        #[inline(always)]
+        pub(in super::super) fn not(self) -> Self {
+            self.eq(0)
+        }
+
+        /// One bit for each yes, the lowest for the first byte.
+        #[inline(always)]
+        pub(in super::super) fn bits(self) -> u32 {
+            move_mask_i8_m128i(self.0) as u32
+        }
+    }
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod portable {
+    /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Lane([u8; 16]);
+
+    impl Lane {
+        pub(in super::super) fn new(bytes: &[u8; 16]) -> Self {
+            Self(*bytes)
+        }
+
+        fn map(self, each: impl Fn(u8) -> bool) -> Self {
+            Self(self.0.map(|byte| if each(byte) { 0xff } else { 0 }))
+        }
+
+        pub(in super::super) fn eq(self, byte: u8) -> Self {
+            self.map(|own| own == byte)
+        }
+
+        pub(in super::super) fn up_to(self, byte: u8) -> Self {
+            self.map(|own| own <= byte)
+        }
+
+        pub(in super::super) fn within(self, low: u8, high: u8) -> Self {
+            self.map(|own| (low..=high).contains(&own))
+        }
+
+        pub(in super::super) fn lower(self) -> Self {
+            Self(self.0.map(|byte| byte | 0x20))
+        }
+
+        pub(in super::super) fn or(self, other: Self) -> Self {
+            let mut both = self.0;
+            both.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+            Self(both)
+        }
+
+        pub(in super::super) fn not(self) -> Self {
+            self.eq(0)
+        }
+
+        pub(in super::super) fn bits(self) -> u32 {
+            self.0.iter().rev().fold(0, |bits, byte| bits << 1 | u32::from(byte >> 7))
+        }
+    }
+}
+
+/// Offset of the first byte from `at` on for which `stop` says yes; `end` if there is none before.
+#[inline(always)]
+pub(super) fn find(bytes: &[u8], mut at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
+    while at < end {
+        let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else {
+            return find_last(bytes, at, end, stop);
+        };
+        let bits = stop(Lane::new(chunk)).bits();
+        if bits != 0 {
+            return end.min(at + bits.trailing_zeros() as usize);
+        }
+        at += WIDTH;
+    }
+    end
+}
+
+/// As `find`, with less than a lane left.
+#[cold]
+#[inline(never)]
+fn find_last(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
+    let mut padded = [0; WIDTH];
+    padded.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
+    end.min(at + (stop(Lane::new(&padded)).bits() | 1 << WIDTH).trailing_zeros() as usize)
+}
+
+/// CRs and LFs among the 64 bytes at `at`, one bit each, the lowest for the first.
+#[inline(always)]
+pub(super) fn line_ends(bytes: &[u8], at: usize) -> u64 {
+    let Some((chunk, before)) = block(bytes, at) else { return line_ends_last(bytes, at) };
+    let (lanes, _) = chunk.as_chunks::<WIDTH>();
+    let mut bits = 0;
+    for lane in lanes.iter().rev() {
+        let lane = Lane::new(lane);
+        bits = bits << WIDTH | u64::from(lane.eq(b'\r').or(lane.eq(b'\n')).bits());
+    }
+    bits.checked_shr(before).unwrap_or(0)
+}
+
+/// The 64 bytes at `at`, or the last 64 and how many of them stand in front of `at`.
+#[inline(always)]
+fn block(bytes: &[u8], at: usize) -> Option<(&[u8; 64], u32)> {
+    if let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        return Some((chunk, 0));
+    }
+    Some((bytes.last_chunk()?, (at + 64).saturating_sub(bytes.len()) as u32))
+}
+
+#[inline(never)]
+fn line_ends_last(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.iter().skip(at).take(64).rev();
+    rest.fold(0, |bits, byte| bits << 1 | u64::from(matches!(byte, b'\r' | b'\n')))
+}
+
+/// End of the run of letters, digits, `.` and `-` that starts at `at`: all of most names, hosts and
+/// tokens.
+#[inline(always)]
+pub(super) fn plain_end(bytes: &[u8], at: usize, end: usize) -> usize {
+    find(bytes, at, end, |lane| {
+        lane.lower().within(b'a', b'z').or(lane.within(b'0', b'9')).or(lane.within(b'-', b'.')).not()
+    })
+}
+
+/// Eight bytes from `at` on, the first lowest; zeros behind the end.
+#[inline(always)]
+pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => word_last(bytes, at),
+    }
+}
+
+#[inline(never)]
+fn word_last(bytes: &[u8], at: usize) -> u64 {
+    bytes.iter().skip(at).take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// Up to eight bytes to compare a [`word`] with, letters in any case.
+#[derive(Clone, Copy)]
+pub(super) struct AnyCase {
+    letters: u64,
+    kept: u64,
+    value: u64,
+}
+
+impl AnyCase {
+    /// `text` is in lower case.
+    pub(super) const fn new(text: &[u8]) -> Self {
+        let (mut letters, mut kept, mut value) = (0, 0, 0);
+        let mut rest = text;
+        let mut shift = 0;
+        while let [first, tail @ ..] = rest {
+            // Only letters: other bytes would be told from control characters no more.
+            letters |= if first.is_ascii_lowercase() { 0x20 << shift } else { 0 };
+            kept |= 0xff << shift;
+            value |= (*first as u64) << shift;
+            shift += 8;
+            rest = tail;
+        }
+        Self { letters, kept, value }
+    }
+
+    #[inline(always)]
+    pub(super) const fn is(self, word: u64) -> bool {
+        (word | self.letters) & self.kept == self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_lane_say_the_same_of_every_byte() {
+        for first in 0..=255u8 {
+            let bytes: [u8; 16] = std::array::from_fn(|index| first.wrapping_add(index as u8 * 7));
+            let (sse2, portable) = (super::Lane::new(&bytes), portable::Lane::new(&bytes));
+            for byte in 0..=255u8 {
+                assert_eq!(sse2.eq(byte).bits(), portable.eq(byte).bits());
+                assert_eq!(sse2.up_to(byte).bits(), portable.up_to(byte).bits());
+                assert_eq!(sse2.within(byte, 255).bits(), portable.within(byte, 255).bits());
+                assert_eq!(sse2.within(byte / 2, byte).bits(), portable.within(byte / 2, byte).bits());
+            }
+            assert_eq!(sse2.lower().eq(b'a').bits(), portable.lower().eq(b'a').bits());
+            assert_eq!(
+                sse2.eq(first).or(sse2.eq(first ^ 7)).bits(),
+                portable.eq(first).or(portable.eq(first ^ 7)).bits()
+            );
+        }
+    }
+
+    #[test]
+    fn a_stop_is_found_wherever_it_stands_and_never_behind_the_end() {
+        for length in 0..100 {
+            for stop in 0..length {
+                for at in 0..=length {
+                    let mut bytes = vec![b'a'; length];
+                    bytes[stop] = b'\r';
+                    let wanted = if stop >= at { stop } else { length };
+                    assert_eq!(find(&bytes, at, length, |lane| lane.eq(b'\r')), wanted);
+                    assert_eq!(plain_end(&bytes, at, length), wanted);
+                    assert_eq!(find(&bytes, at, stop.max(at), |lane| lane.eq(b'\r')), stop.max(at));
+                    let bits = line_ends(&bytes, at);
+                    let seen = (stop >= at && stop - at < 64).then(|| 1u64 << (stop - at));
+                    assert_eq!(bits, seen.unwrap_or(0), "{length} {stop} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_is_compared_in_any_case_but_letters_only() {
+        let via = AnyCase::new(b"via:");
+        assert!(via.is(word(b"ViA: SIP/2.0", 0)));
+        assert!(via.is(word(b"vIA:", 0)));
+        assert!(!via.is(word(b"via\x1a SIP", 0)));
+        assert!(!via.is(word(b"via", 0)));
+        assert!(!AnyCase::new(b"call-id:").is(word(b"call\rid:", 0)));
+        assert_eq!(word(b"abc", 9), 0);
+    }
+}

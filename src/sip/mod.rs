@@ -1,0 +1,26 @@
+//! The language SIP as far as routing needs it: what a datagram says, and how to change it.
+//!
+//! Pure functions on bytes, driven by the shard: scan a datagram once, look into single values
+//! where a decision needs them, gather changes and apply them in place, or write a response. Never
+//! allocates, never reads a clock, never keeps anything from one message to the next.
+
+pub mod edit;
+mod field;
+mod lane;
+mod lines;
+pub mod message;
+pub mod reply;
+pub mod scan;
+pub mod text;
+pub mod uri;
+pub mod values;
+
+pub use edit::{Applied, Edit, EditError, SPLICES_MAX, SpliceId, TEXT_MAX};
+pub use message::{
+    Address, CSeq, Fault, Header, Line, Lines, Message, Method, Number, Rport, Span, Start, Via, WATCH_MAX, Watch,
+};
+pub use reply::Reply;
+pub use scan::scan;
+pub use text::Text;
+pub use uri::{NameAddr, Scheme, Uri};
+pub use values::{HeaderLine, Headers, Value, Values, headers, values, via};

@@ -1,0 +1,352 @@
+//! One pass over a datagram for the headers that routing needs.
+//!
+//! Driven by the shard, once for each datagram received. Linear in the length of the head, without
+//! allocation, for any bytes whatever: what is wrong is a fault in the message found, and the scan
+//! goes on behind it so that the fault can be answered. Never looks at the body or at values that
+//! routing has no use for.
+
+use super::field;
+use super::lane::{self, AnyCase};
+use super::lines::{self, Cutter, End};
+use super::message::{Fault, Header, Line, Lines, Message, Method, Number, Span, Start, Watch};
+use super::uri;
+
+/// Longest datagram that spans can describe.
+const LENGTH_MAX: usize = u16::MAX as usize;
+
+const SIP: AnyCase = AnyCase::new(b"sip/");
+const SIP_2_0: AnyCase = AnyCase::new(b"sip/2.0 ");
+const VERSION: AnyCase = AnyCase::new(b" sip/2.0");
+
+/// Scans a datagram. Always answers: what is wrong stands in [`Message::fault`].
+#[must_use]
+pub fn scan(bytes: &[u8], watch: &Watch) -> Message {
+    let mut message = Message::EMPTY;
+    Scan { bytes, watch, seen: 0, message: &mut message }.run();
+    message
+}
+
+struct Scan<'a> {
+    bytes: &'a [u8],
+    watch: &'a Watch,
+    /// A bit for each header that must stand once and has been seen.
+    seen: u8,
+    message: &'a mut Message,
+}
+
+const SEEN_VIA: u8 = 1;
+const SEEN_FROM: u8 = 2;
+const SEEN_TO: u8 = 4;
+const SEEN_CALL_ID: u8 = 8;
+const SEEN_CSEQ: u8 = 16;
+const SEEN_MAX_FORWARDS: u8 = 32;
+const SEEN_CONTENT_LENGTH: u8 = 64;
+const SEEN_ALL: u8 = SEEN_VIA | SEEN_FROM | SEEN_TO | SEEN_CALL_ID | SEEN_CSEQ;
+
+impl Scan<'_> {
+    #[cold]
+    #[inline(never)]
+    fn fault(&mut self, fault: Fault) {
+        self.message.fault.get_or_insert(fault);
+    }
+
+    #[inline(always)]
+    fn run(&mut self) {
+        let bytes = self.bytes;
+        if bytes.len() > LENGTH_MAX {
+            return self.fault(Fault::TooLong);
+        }
+        let mut cutter = Cutter::new(bytes, 0);
+        self.message.head_end = bytes.len() as u16;
+        self.message.end = bytes.len() as u16;
+        let Some(first) = cutter.end(0) else {
+            self.start_line(bytes.len());
+            return self.fault(Fault::NoHeadEnd);
+        };
+        self.start_line(first.at);
+        if self.message.fault == Some(Fault::NotSip) {
+            return;
+        }
+        self.message.first_header = first.next as u16;
+        if first.bare {
+            self.fault(Fault::BareLineEnd);
+        }
+        let mut at = first.next;
+        loop {
+            let Some(end) = cutter.folded_end(at) else {
+                self.fault(Fault::NoHeadEnd);
+                break;
+            };
+            if end.bare {
+                self.fault(Fault::BareLineEnd);
+            }
+            if end.at == at {
+                self.message.head_end = end.next as u16;
+                break;
+            }
+            self.line(at, end);
+            at = end.next;
+        }
+        self.finish();
+    }
+
+    /// The start line, which ends at `end`.
+    #[inline(always)]
+    fn start_line(&mut self, end: usize) {
+        let word = lane::word(self.bytes, 0);
+        if SIP.is(word) && end >= 4 {
+            return self.status_line(word, end);
+        }
+        let stop = field::token(self.bytes, 0, end);
+        let name = Span::new(0, stop);
+        let version = end.saturating_sub(8);
+        let plain = stop > 0 && field::byte_at(self.bytes, stop, end) == b' ' && stop < version;
+        if !plain || !VERSION.is(lane::word(self.bytes, version)) {
+            return self.odd_request_line(end);
+        }
+        self.request(name, Span::new(stop + 1, version));
+    }
+
+    #[inline(always)]
+    fn request(&mut self, name: Span, uri: Span) {
+        self.message.start = Start::Request { method: Method::parse(name.of(self.bytes)), name, uri };
+        match uri::parse_at(self.bytes, uri) {
+            // A request-URI has no headers (RFC 3261 19.1.1).
+            Some(parts) if parts.headers.is_empty() => self.message.scheme = parts.scheme,
+            Some(parts) => {
+                self.message.scheme = parts.scheme;
+                self.fault(Fault::Uri);
+            }
+            None => self.fault(Fault::Uri),
+        }
+    }
+
+    /// What ends in `SIP/` and something is answered as far as it can be; the rest is not SIP.
+    #[cold]
+    #[inline(never)]
+    fn odd_request_line(&mut self, end: usize) {
+        let line = self.bytes.get(..end).unwrap_or_default();
+        let trimmed = line.trim_ascii_end();
+        let version = trimmed.iter().rposition(|byte| *byte == b' ').map_or(trimmed.len(), |space| space + 1);
+        let name = Span::new(0, field::token(line, 0, end));
+        let (sip, number) = trimmed.get(version..).and_then(|rest| rest.split_at_checked(4)).unwrap_or_default();
+        if !sip.eq_ignore_ascii_case(b"SIP/") {
+            return self.fault(Fault::NotSip);
+        }
+        let uri = field::trim(line, name.end as usize, version.max(name.end as usize));
+        self.message.start = Start::Request { method: Method::parse(name.of(line)), name, uri };
+        let sound = !name.is_empty() && uri.start == name.end + 1 && uri.end as usize + 1 == version;
+        if !sound || trimmed.len() != end {
+            self.fault(Fault::StartLine);
+        } else {
+            self.fault(if number != b"2.0" && is_version(number) { Fault::Version } else { Fault::StartLine });
+        }
+    }
+
+    /// `word` holds the first bytes.
+    #[inline(always)]
+    fn status_line(&mut self, word: u64, end: usize) {
+        let digits = lane::word(self.bytes, 8).to_le_bytes();
+        let [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9', behind, ..] = digits else {
+            return self.odd_status_line(word);
+        };
+        if !SIP_2_0.is(word) || (behind != b' ' && end != 11) || end < 11 {
+            return self.odd_status_line(word);
+        }
+        let code = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
+        self.message.start = Start::Response { code };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn odd_status_line(&mut self, word: u64) {
+        self.fault(if SIP_2_0.is(word) { Fault::StartLine } else { Fault::Version });
+    }
+
+    /// A header line that starts at `start`.
+    #[inline(always)]
+    fn line(&mut self, start: usize, end: End) {
+        let bytes = self.bytes;
+        let name = match lines::name(bytes, start, end.at, self.watch) {
+            Ok(name) => name,
+            Err(fault) => return self.fault(fault),
+        };
+        if name.header == Header::Other {
+            return;
+        }
+        let value = field::trim(bytes, name.value.min(end.at), end.at);
+        let line = Line { start: start as u16, value, next: end.next as u16 };
+        let message = &mut *self.message;
+        match name.header {
+            Header::Via => {
+                message.vias.add(line);
+                if self.first(SEEN_VIA) {
+                    self.via(line);
+                }
+            }
+            Header::From => self.from(line),
+            Header::To => self.to(line),
+            Header::CallId => self.call_id(value),
+            Header::CSeq => self.cseq(value),
+            Header::MaxForwards => self.max_forwards(value),
+            Header::ContentLength => self.content_length(value),
+            Header::Expires => self.expires(value),
+            Header::Route => message.route.add(line),
+            Header::RecordRoute => message.record_route.add(line),
+            Header::Contact => message.contact.add(line),
+            Header::Path => message.path.add(line),
+            Header::ProxyRequire => message.proxy_require.add(line),
+            Header::Supported => message.supported.add(line),
+            Header::Replaces => message.replaces.add(line),
+            Header::Join => message.join.add(line),
+            Header::Watched(index) => {
+                if let Some(lines) = message.watched.get_mut(index as usize) {
+                    lines.add(line);
+                }
+            }
+            Header::Other => {}
+        }
+    }
+
+    /// Whether `header` is seen for the first time.
+    #[inline(always)]
+    fn first(&mut self, header: u8) -> bool {
+        let first = self.seen & header == 0;
+        self.seen |= header;
+        first
+    }
+
+    /// As `first`; a second time is a fault.
+    #[inline(always)]
+    fn once(&mut self, bit: u8, header: Header) -> bool {
+        let first = self.first(bit);
+        if !first {
+            self.fault(Fault::Repeated(header));
+        }
+        first
+    }
+
+    #[inline(always)]
+    fn via(&mut self, line: Line) {
+        if let Err(fault) = field::via(self.bytes, line, &mut self.message.via) {
+            self.fault(fault);
+        }
+    }
+
+    #[inline(always)]
+    fn from(&mut self, line: Line) {
+        if self.once(SEEN_FROM, Header::From) && field::address(self.bytes, line, &mut self.message.from).is_none() {
+            self.fault(Fault::From);
+        }
+    }
+
+    #[inline(always)]
+    fn to(&mut self, line: Line) {
+        if self.once(SEEN_TO, Header::To) && field::address(self.bytes, line, &mut self.message.to).is_none() {
+            self.fault(Fault::To);
+        }
+    }
+
+    #[inline(always)]
+    fn call_id(&mut self, value: Span) {
+        if self.once(SEEN_CALL_ID, Header::CallId) {
+            self.message.call_id = value;
+            if !field::call_id_sound(self.bytes, value) {
+                self.fault(Fault::CallId);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn cseq(&mut self, value: Span) {
+        if self.once(SEEN_CSEQ, Header::CSeq) && field::cseq(self.bytes, value, &mut self.message.cseq).is_none() {
+            self.fault(Fault::CSeq);
+        }
+    }
+
+    #[inline(always)]
+    fn max_forwards(&mut self, value: Span) {
+        if !self.once(SEEN_MAX_FORWARDS, Header::MaxForwards) {
+            return;
+        }
+        match field::number(self.bytes, value) {
+            Some(number @ 0..=255) => self.message.max_forwards = Some(Number { value: number as u32, span: value }),
+            _ => self.fault(Fault::MaxForwards),
+        }
+    }
+
+    #[inline(always)]
+    fn content_length(&mut self, value: Span) {
+        if !self.once(SEEN_CONTENT_LENGTH, Header::ContentLength) {
+            // Of two lengths none can be believed.
+            self.message.content_length = None;
+            return;
+        }
+        match field::number(self.bytes, value).and_then(|number| u32::try_from(number).ok()) {
+            Some(number) => self.message.content_length = Some(Number { value: number, span: value }),
+            None => self.fault(Fault::ContentLength),
+        }
+    }
+
+    /// A proxy does not answer for Expires: what is no number is left alone, what is too large is
+    /// cut off (RFC 3261 20.19).
+    fn expires(&mut self, value: Span) {
+        if let (None, Some(number)) = (self.message.expires, field::number(self.bytes, value)) {
+            self.message.expires = Some(Number { value: number.min(u32::MAX.into()) as u32, span: value });
+        }
+    }
+
+    /// What can be said only once all lines are known.
+    #[inline(always)]
+    fn finish(&mut self) {
+        if self.seen & SEEN_ALL != SEEN_ALL {
+            self.missing();
+        }
+        if let Start::Request { name, .. } = self.message.start
+            && self.message.cseq.method.of(self.bytes) != name.of(self.bytes)
+        {
+            self.fault(Fault::CSeqMethod);
+        }
+        let Some(length) = self.message.content_length else { return };
+        let room = self.message.end - self.message.head_end;
+        if length.value > u32::from(room) {
+            return self.fault(Fault::TooShort);
+        }
+        self.message.end = self.message.head_end + length.value as u16;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn missing(&mut self) {
+        let wanted = [
+            (SEEN_VIA, Header::Via),
+            (SEEN_FROM, Header::From),
+            (SEEN_TO, Header::To),
+            (SEEN_CALL_ID, Header::CallId),
+            (SEEN_CSEQ, Header::CSeq),
+        ];
+        if let Some((_, header)) = wanted.iter().find(|(bit, _)| self.seen & bit == 0) {
+            self.fault(Fault::Missing(*header));
+        }
+    }
+}
+
+/// Digits, a dot, digits.
+fn is_version(number: &[u8]) -> bool {
+    let number_part = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let dot = number.iter().position(|byte| *byte == b'.').unwrap_or(number.len());
+    number.split_at_checked(dot).is_some_and(|(major, minor)| {
+        number_part(major) && minor.split_first().is_some_and(|(_, minor)| number_part(minor))
+    })
+}
+
+impl Lines {
+    #[inline(always)]
+    fn add(&mut self, line: Line) {
+        if self.count == 0 {
+            self.first = line;
+        }
+        self.count += 1;
+        self.end = line.next;
+    }
+}

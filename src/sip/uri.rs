@@ -1,0 +1,348 @@
+//! URIs, the header values that hold them, and their parameters.
+//!
+//! Driven by `scan` for the request-URI and by the shard for the addresses that a decision needs.
+//! Strict where two readers could see two hosts (RFC 4475), and no stricter. Never undoes an escape
+//! but in `normalise_user_host`, once.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::field::{self, Next};
+use super::lane::{self, AnyCase};
+use super::message::Span;
+
+/// Scheme of a URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Sip,
+    Sips,
+    Tel,
+    /// Any urn; emergency calls are urn:service.
+    Urn,
+    Other,
+}
+
+/// A URI taken apart. Of tel, urn and other URIs, all between the scheme and the parameters is
+/// `user`, and there is no host. The spans are relative to the URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uri<'a> {
+    pub scheme: Scheme,
+    /// As written, escapes and all, without the password.
+    pub user: Option<&'a [u8]>,
+    pub password: Option<&'a [u8]>,
+    /// IPv6 with its brackets.
+    pub host: &'a [u8],
+    pub port: Option<u16>,
+    /// Behind the first `;` of sip, sips and tel URIs.
+    pub params: &'a [u8],
+    /// Behind the `?` of sip and sips URIs.
+    pub headers: &'a [u8],
+    /// User and password, without the `@`.
+    pub user_span: Span,
+    /// Host and port.
+    pub host_port_span: Span,
+}
+
+impl<'a> Uri<'a> {
+    /// The value of a parameter: None if absent, `Some(None)` if it has no value.
+    #[must_use]
+    pub fn param(&self, name: &[u8]) -> Option<Option<&'a [u8]>> {
+        param(self.params, name)
+    }
+}
+
+/// A header value of the form of From, Contact or Route. The spans are relative to the value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameAddr {
+    /// Display name, quotes included.
+    pub display: Span,
+    /// Inside `<>`, or the bare addr-spec up to `;`.
+    pub uri: Span,
+    /// Behind the first `;` that follows the URI.
+    pub params: Span,
+}
+
+/// Takes a URI apart. None if there is no scheme or host, a port out of range, more than one `@`, or
+/// a byte that would end the URI for another reader.
+#[inline]
+#[must_use]
+pub fn parse(uri: &[u8]) -> Option<Uri<'_>> {
+    // Longer than a datagram, it came from none.
+    let end = u16::try_from(uri.len()).ok()?;
+    let parts = parse_at(uri, Span { start: 0, end })?;
+    let split = parts.user.of(uri).iter().position(|byte| *byte == b':').filter(|_| parts.scheme.has_host());
+    let (user, password) = match split.and_then(|at| parts.user.of(uri).split_at_checked(at)) {
+        Some((user, password)) => (user, password.get(1..)),
+        None => (parts.user.of(uri), None),
+    };
+    Some(Uri {
+        scheme: parts.scheme,
+        user: (!parts.user.is_empty()).then_some(user),
+        password,
+        host: parts.host.of(uri),
+        port: parts.port,
+        params: parts.params.of(uri),
+        headers: parts.headers.of(uri),
+        user_span: parts.user,
+        host_port_span: parts.host_port,
+    })
+}
+
+/// Parts of a URI, as offsets into the datagram.
+#[derive(Clone, Copy)]
+pub(super) struct Parts {
+    pub(super) scheme: Scheme,
+    /// User and password.
+    user: Span,
+    host: Span,
+    port: Option<u16>,
+    host_port: Span,
+    params: Span,
+    pub(super) headers: Span,
+}
+
+impl Scheme {
+    const fn has_host(self) -> bool {
+        matches!(self, Self::Sip | Self::Sips)
+    }
+}
+
+const SIP: AnyCase = AnyCase::new(b"sip:");
+const SIPS: AnyCase = AnyCase::new(b"sips:");
+const TEL: AnyCase = AnyCase::new(b"tel:");
+const URN: AnyCase = AnyCase::new(b"urn:");
+
+/// The scheme at `at` and the offset behind its colon.
+#[inline(always)]
+fn scheme(bytes: &[u8], at: usize, end: usize) -> Option<(Scheme, usize)> {
+    let word = lane::word(bytes, at);
+    let (scheme, stop) = if SIP.is(word) {
+        (Scheme::Sip, at + 4)
+    } else if SIPS.is(word) {
+        (Scheme::Sips, at + 5)
+    } else if TEL.is(word) {
+        (Scheme::Tel, at + 4)
+    } else if URN.is(word) {
+        (Scheme::Urn, at + 4)
+    } else {
+        // RFC 3261 25.1: a letter, then letters, digits, `+`, `-` and `.`.
+        let mut stop = at;
+        while matches!(field::byte_at(bytes, stop, end), b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.') {
+            stop += 1;
+        }
+        let sound = field::byte_at(bytes, at, end).is_ascii_alphabetic() && field::byte_at(bytes, stop, end) == b':';
+        (sound.then_some(Scheme::Other)?, stop + 1)
+    };
+    (stop < end).then_some((scheme, stop))
+}
+
+/// Takes the URI at `span` apart.
+#[inline(never)]
+pub(super) fn parse_at(bytes: &[u8], span: Span) -> Option<Parts> {
+    let (at, end) = (span.start as usize, span.end as usize);
+    let (scheme, at) = scheme(bytes, at, end)?;
+    let stop = lane::find(bytes, at, end, |lane| unsound(lane).or(lane.eq(b'@')));
+    if !scheme.has_host() {
+        // `@` means nothing here, but the rest must be as sound.
+        let sound = stop == end || lane::find(bytes, stop, end, unsound) == end;
+        return sound.then(|| opaque(bytes, scheme, at, end));
+    }
+    let (user, host_at) = match field::byte_at(bytes, stop, end) {
+        b'@' if stop > at => (Span::new(at, stop), stop + 1),
+        _ if stop == end => (Span::new(at, at), at),
+        _ => return None,
+    };
+    let host_end = field::host(bytes, host_at, end);
+    if host_end == host_at {
+        return None;
+    }
+    let mut parts = Parts {
+        scheme,
+        user,
+        host: Span::new(host_at, host_end),
+        port: None,
+        host_port: Span::new(host_at, host_end),
+        params: Span::NONE,
+        headers: Span::NONE,
+    };
+    if host_end == end {
+        return Some(parts);
+    }
+    tail(bytes, host_end, end, &mut parts).then_some(parts)
+}
+
+/// White space, control characters and what encloses URIs: never part of one.
+#[inline(always)]
+pub(super) fn unsound(lane: lane::Lane) -> lane::Lane {
+    lane.up_to(b' ').or(lane.eq(b'"')).or(lane.eq(b'<')).or(lane.eq(b'>')).or(lane.eq(0x7f))
+}
+
+/// Port, parameters and headers, which follow the host at `at`.
+#[inline(always)]
+fn tail(bytes: &[u8], at: usize, end: usize, parts: &mut Parts) -> bool {
+    // A second `@` would let two readers see two hosts.
+    if lane::find(bytes, at, end, |lane| unsound(lane).or(lane.eq(b'@'))) != end {
+        return false;
+    }
+    let mut at = at;
+    if field::byte_at(bytes, at, end) == b':' {
+        let Some((port, stop)) = field::port(bytes, at + 1, end) else { return false };
+        parts.port = Some(port);
+        parts.host_port.end = stop as u16;
+        at = stop;
+    }
+    if field::byte_at(bytes, at, end) == b';' {
+        let stop = lane::find(bytes, at, end, |lane| lane.eq(b'?'));
+        parts.params = Span::new(at + 1, stop);
+        at = stop;
+    }
+    if field::byte_at(bytes, at, end) == b'?' && at + 1 < end {
+        parts.headers = Span::new(at + 1, end);
+        at = end;
+    }
+    at == end
+}
+
+#[inline(never)]
+fn opaque(bytes: &[u8], scheme: Scheme, at: usize, end: usize) -> Parts {
+    let stop = if scheme == Scheme::Tel { lane::find(bytes, at, end, |lane| lane.eq(b';')) } else { end };
+    Parts {
+        scheme,
+        user: Span::new(at, stop),
+        host: Span::NONE,
+        port: None,
+        host_port: Span::NONE,
+        params: if stop < end { Span::new(stop + 1, end) } else { Span::NONE },
+        headers: Span::NONE,
+    }
+}
+
+/// The address that `host` is literally: IPv4, or IPv6 in brackets.
+#[must_use]
+pub fn host_ip(host: &[u8]) -> Option<IpAddr> {
+    match host {
+        [b'[', inside @ .., b']'] => std::str::from_utf8(inside).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        _ => ipv4(host).map(IpAddr::V4),
+    }
+}
+
+/// Four numbers up to 255, in at most three digits each, without a leading zero.
+fn ipv4(host: &[u8]) -> Option<Ipv4Addr> {
+    if !host.first()?.is_ascii_digit() || host.len() > 15 {
+        return None;
+    }
+    let mut octets = [0u8; 4];
+    let mut at = 0;
+    for (index, octet) in octets.iter_mut().enumerate() {
+        if index > 0 {
+            if host.get(at) != Some(&b'.') {
+                return None;
+            }
+            at += 1;
+        }
+        let (number, stop) = field::digits(host, at, host.len());
+        let zero_first = host.get(at) == Some(&b'0') && stop > at + 1;
+        if stop == at || zero_first {
+            return None;
+        }
+        *octet = u8::try_from(number).ok()?;
+        at = stop;
+    }
+    (at == host.len()).then(|| octets.into())
+}
+
+/// Takes a header value apart. None if quotes or brackets are not balanced, white space stands
+/// within `<>`, a display name is neither quoted nor made of tokens, or parameters are not sound.
+#[must_use]
+pub fn name_addr(value: &[u8]) -> Option<NameAddr> {
+    let end = u16::try_from(value.len()).ok()?.into();
+    let start = field::skip_space(value, 0, end);
+    let (mut found, stop) = field::name_addr(value, start, end)?;
+    let mut at = stop;
+    loop {
+        match field::next_param(value, at, end) {
+            Next::Param(_, next) => at = next,
+            Next::End => break,
+            Next::Comma | Next::Fault => return None,
+        }
+    }
+    if at > stop {
+        let semicolon = field::skip_space(value, stop, end);
+        found.params = Span::new(semicolon + 1, at);
+    }
+    Some(found)
+}
+
+/// The value of a parameter, its name in any case: None if absent, `Some(None)` if it has no value.
+/// A quoted value is given with its quotes. What is no parameter ends the search.
+#[must_use]
+pub fn param<'a>(params: &'a [u8], name: &[u8]) -> Option<Option<&'a [u8]>> {
+    let end = params.len().min(u16::MAX.into());
+    let mut at = 0;
+    while at < end {
+        let start = field::skip_space(params, at, end);
+        let stop = lane::find(params, start, end, |lane| lane.eq(b';').or(lane.eq(b'=')).or(lane.up_to(b' ')));
+        let found = params.get(start..stop)?;
+        let mut value = None;
+        at = field::skip_space(params, stop, end);
+        if field::byte_at(params, at, end) == b'=' {
+            let from = field::skip_space(params, at + 1, end);
+            let to = field::param_value(params, from, end)?;
+            value = params.get(from..to);
+            at = field::skip_space(params, to, end);
+        }
+        if found.eq_ignore_ascii_case(name) {
+            return Some(value);
+        }
+        if field::byte_at(params, at, end) != b';' {
+            return None;
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Writes `user@host` for use as a key and returns its length: escapes of characters that need none
+/// are undone, others put in upper case, the host is in lower case, password, port and parameters are
+/// gone (RFC 3261 19.1.4). Of tel URIs the number, without visual separators (RFC 3966 5.1.1). None if
+/// `out` is too short.
+#[must_use]
+pub fn normalise_user_host(uri: &Uri<'_>, out: &mut [u8]) -> Option<usize> {
+    let mut room = out.iter_mut();
+    let mut length = 0;
+    let mut put = |byte: u8| {
+        *room.next()? = byte;
+        length += 1;
+        Some(())
+    };
+    let mut user = uri.user.unwrap_or_default();
+    while let [first, rest @ ..] = user {
+        user = rest;
+        match (uri.scheme, escape(first, rest)) {
+            (Scheme::Tel, _) if matches!(first, b'-' | b'.' | b'(' | b')') => {}
+            (Scheme::Sip | Scheme::Sips, Some((byte, behind))) => {
+                user = behind;
+                if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
+                    put(byte)?;
+                } else {
+                    put(b'%')?;
+                    rest.iter().take(2).try_for_each(|digit| put(digit.to_ascii_uppercase()))?;
+                }
+            }
+            _ => put(*first)?,
+        }
+    }
+    if !uri.host.is_empty() {
+        if uri.user.is_some() {
+            put(b'@')?;
+        }
+        uri.host.iter().try_for_each(|byte| put(byte.to_ascii_lowercase()))?;
+    }
+    Some(length)
+}
+
+/// The byte that an escape stands for, and what follows it.
+fn escape<'a>(first: &u8, rest: &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let ([high, low], behind) = rest.split_first_chunk().filter(|_| *first == b'%')?;
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    Some(((digit(high)? << 4 | digit(low)?) as u8, behind))
+}

@@ -1,0 +1,21 @@
+//! Losing a node moves its calls and no others, and what is left stays even.
+
+#[path = "prove/spread.rs"]
+mod spread;
+
+use spread::{Effort, measure};
+
+#[test]
+fn losing_a_node_moves_its_calls_only_and_spreads_them_evenly() {
+    for nodes in [2, 3, 10, 30] {
+        let figures =
+            measure(nodes, &Effort { secrets: 2, secret: |number| [number as u8; 32], calls: 1_000_000, losses: 2 });
+        assert!(figures.hold(), "{nodes} nodes: {figures:?}");
+    }
+}
+
+#[test]
+#[ignore = "minutes; a release build needs one"]
+fn twenty_secrets_hold() {
+    assert!(spread::run());
+}
