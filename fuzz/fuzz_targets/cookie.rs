@@ -1,4 +1,4 @@
-//! Cookies: no text panics, and none verifies but the one that was signed.
+//! Cookies: no text panics, and none verifies but the very one that signing its content gives.
 
 #![no_main]
 
@@ -8,10 +8,8 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use sipring::balance::{COOKIE_MAX, CookieKey, CookieKeys, CookieTarget, NodeId, PortTag, Role};
 
-static KEYS: LazyLock<CookieKeys> = LazyLock::new(|| {
-    let keys = [CookieKey { id: 0, key: [1; 16] }, CookieKey { id: 255, key: [2; 16] }];
-    CookieKeys::new(&keys, 255).expect("sound keys")
-});
+static KEYS: LazyLock<CookieKeys> =
+    LazyLock::new(|| CookieKeys::new(&[CookieKey { id: 255, key: [2; 16] }], 255).expect("sound keys"));
 
 /// Takes values off the front of the input; zeros behind its end.
 struct Input<'a>(&'a [u8]);
@@ -57,8 +55,22 @@ impl Input<'_> {
     }
 }
 
+fn sign(role: Role, target: &CookieTarget, call: u64) -> Vec<u8> {
+    let mut out = [0; COOKIE_MAX];
+    let len = KEYS.sign(role, target, role.bound_to_call().then_some(call), &mut out);
+    out[..len].to_vec()
+}
+
+/// The fuzzer reads MACs out of comparisons, so it does find texts that verify; but each of them
+/// has to be the only one of its content.
+fn check(text: &[u8], call: u64) {
+    if let Ok(cookie) = KEYS.verify(text, || call) {
+        assert_eq!(sign(cookie.role, &cookie.target, call), text);
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
-    assert!(KEYS.verify(data, || 0).is_err(), "a text out of nothing verifies");
+    check(data, 0);
     let mut input = Input(data);
     let role = match input.byte() & 3 {
         0 => Role::EdgeFacing,
@@ -68,14 +80,12 @@ fuzz_target!(|data: &[u8]| {
     };
     let target = input.target();
     let call = u64::from_be_bytes(input.take());
-    let mut out = [0; COOKIE_MAX];
-    let len = KEYS.sign(role, &target, role.bound_to_call().then_some(call), &mut out);
-    let signed = &out[..len];
-    let cookie = KEYS.verify(signed, || call).expect("what was signed verifies");
+    let signed = sign(role, &target, call);
+    let cookie = KEYS.verify(&signed, || call).expect("what was signed verifies");
     assert_eq!((cookie.role, cookie.target), (role, target));
-    assert_eq!(KEYS.verify(signed, || !call).is_ok(), !role.bound_to_call());
+    assert_eq!(KEYS.verify(&signed, || !call).is_ok(), !role.bound_to_call());
 
-    let mut altered = signed.to_vec();
+    let mut altered = signed;
     while !input.0.is_empty() {
         let (at, byte) = (usize::from(input.byte()), input.byte());
         match byte {
@@ -89,5 +99,5 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
-    assert_eq!(KEYS.verify(&altered, || call).is_ok(), altered == signed);
+    check(&altered, call);
 });

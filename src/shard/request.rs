@@ -20,6 +20,9 @@ use super::verdict::{DropReason, Tally};
 /// Values at the top of Route that are looked at; more of ours than that stay in the message.
 const POPS_MAX: usize = 6;
 
+/// Length of the shortest cookie, mark included.
+const COOKIE_MIN: usize = 22;
+
 /// A received request and where it came from.
 #[derive(Clone, Copy)]
 pub(super) struct Incoming<'a> {
@@ -185,7 +188,9 @@ impl Core {
         found: &mut Found,
     ) -> Result<(), Refusal> {
         let user = uri.user.unwrap_or_default();
-        if !balance::has_mark(user) || !self.shared.site.is_ours(uri.host, uri.port) {
+        // A user may be called `0rion`; no cookie is as short as that.
+        let marked = user.len() >= COOKIE_MIN && balance::has_mark(user);
+        if !marked || !self.shared.site.is_ours(uri.host, uri.port) {
             return Ok(());
         }
         let length = user.iter().position(|&byte| byte == b'.').unwrap_or(user.len());

@@ -15,7 +15,7 @@ use sipring::balance::{
     CookieKey, CookieKeys, Intent, KeyBy, Keys, NodeId, NodeSpec, Plan, PlanSpec, PortTag, Rule, Secrets, SetIx,
     SetPolicy, SetSpec, SourceForm, SourceHeader, Vitals,
 };
-use sipring::packet::{LocalPort, Outbox, Packet, Pool, PoolOptions, PortId, PortRole, WorkerId};
+use sipring::packet::{Egress, LocalPort, Outbox, Packet, PeerId, Pool, PoolOptions, PortId, PortRole, WorkerId};
 use sipring::shard::{
     Asks, Counters, ForceRport, Marks, Names, NodeSide, Options, Port, Shard, Shared, Site, State, Verdict,
 };
@@ -229,6 +229,14 @@ impl Rig {
         }
     }
 
+    /// A rig with room for whole batches, for benches.
+    pub fn bench() -> Self {
+        let mut rig = Self::new();
+        rig.pool = Pool::new(&PoolOptions { slots: 256 }).unwrap();
+        rig.out = Outbox::new(rig.pool, 128);
+        rig
+    }
+
     /// Another worker of the same process.
     pub fn sibling(&self, me: u16) -> Self {
         let counters = Arc::new(Counters::default());
@@ -277,6 +285,11 @@ impl Rig {
     pub fn from_node(&mut self, text: &str, node: SocketAddr) -> Outcome {
         self.pass(text.as_bytes(), NODES, &node.to_string())
     }
+}
+
+/// An address to send to where it does not matter.
+pub fn some_egress() -> Egress {
+    Egress { port: WORKERS, peer: PeerId::NONE, to: SocketAddr::from(([10, 0, 0, 11], 5060)) }
 }
 
 /// A request with the headers that every one has.
