@@ -3,10 +3,10 @@
 //! `call` is the mean over INVITE, 200, ACK, BYE and 200; a sixth row carries SDP.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used, reason = "a bench")]
 
-#[path = "../tests/rig/mod.rs"]
-mod rig;
 #[path = "../tests/rig/call.rs"]
 mod call;
+#[path = "../tests/rig/mod.rs"]
+mod rig;
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -254,7 +254,9 @@ impl<D: Datapath> Worker<D> {
     fn decide(&mut self, mut packet: Packet) {
         let verdict = self.shard.handle(self.now_ms, &mut packet, &mut self.out);
         let done = match verdict {
-            Verdict::Forward(egress) => self.out.decided(packet, egress, Sent::Forwarded).map_err(|_| DropReason::TurnFull),
+            Verdict::Forward(egress) => {
+                self.out.decided(packet, egress, Sent::Forwarded).map_err(|_| DropReason::TurnFull)
+            }
             Verdict::Reply(egress) => self.out.decided(packet, egress, Sent::Replied).map_err(|_| DropReason::TurnFull),
             Verdict::Handoff(to) => self.hand_over(packet, to),
             Verdict::Absorb | Verdict::Drop(_) => Ok(()),

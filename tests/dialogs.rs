@@ -78,7 +78,8 @@ fn routes_of_others_behind_ours_stay() {
     let mut rig = Rig::new();
     let (sent, to) = invite(&mut rig);
     let ours = sent.all("Record-Route");
-    let line = format!("Route: {}, {} , <sip:inner.example.com;lr>\r\nRoute: <sip:next.example.com;lr>\r\n", ours[1], ours[0]);
+    let line =
+        format!("Route: {}, {} , <sip:inner.example.com;lr>\r\nRoute: <sip:next.example.com;lr>\r\n", ours[1], ours[0]);
     let bye = rig.from_client(&inside("BYE", "sip:bob@10.0.0.99", &line, "192.0.2.50:5060", false));
     assert_eq!(bye.to(), Some(to));
     assert_eq!(bye.all("Route"), ["<sip:inner.example.com;lr>", "<sip:next.example.com;lr>"]);
@@ -134,7 +135,10 @@ fn a_rewritten_contact_is_restored_in_the_200_and_in_request_uris() {
     let mut rig = Rig::with(|parts| parts.policy.contact = ContactMode::Rewrite);
     let seen = "198.51.100.7:41000";
     let register = request("REGISTER", "sip:example.org", "")
-        .replace("Contact: <sip:alice@192.0.2.50:5060>", "Contact: <sip:alice@192.168.1.5:5062;ob>;expires=60, <sip:h@pbx.example.net>")
+        .replace(
+            "Contact: <sip:alice@192.0.2.50:5060>",
+            "Contact: <sip:alice@192.168.1.5:5062;ob>;expires=60, <sip:h@pbx.example.net>",
+        )
         .replace("192.0.2.50:5060", "192.168.1.5:5060");
     let sent = rig.pass(register.as_bytes(), EDGE, seen);
     let to = sent.to().unwrap();
@@ -212,7 +216,8 @@ fn a_draining_node_keeps_its_calls_and_gets_no_new_ones() {
 
 #[test]
 fn a_dialog_of_a_stopped_or_removed_node_is_told_lost_or_rehashed() {
-    for (lost_dialog, stopped) in [(LostDialog::Refuse, true), (LostDialog::Refuse, false), (LostDialog::Rehash, true)] {
+    for (lost_dialog, stopped) in [(LostDialog::Refuse, true), (LostDialog::Refuse, false), (LostDialog::Rehash, true)]
+    {
         let mut parts = rig::Parts::default();
         parts.policy.lost_dialog = lost_dialog;
         let mut rig = Rig::of(&parts);
@@ -332,7 +337,8 @@ fn cookies_are_obeyed_only_from_the_side_they_face_and_for_their_call() {
     let (sent, to) = invite(&mut rig);
     let ours = sent.all("Record-Route");
     let (node_facing, edge_facing) = (&ours[0], &ours[1]);
-    let bye = |route: &str| inside("BYE", "sip:bob@10.0.0.99", &format!("Route: {route}\r\n"), "192.0.2.50:5060", false);
+    let bye =
+        |route: &str| inside("BYE", "sip:bob@10.0.0.99", &format!("Route: {route}\r\n"), "192.0.2.50:5060", false);
     assert_eq!(rig.from_client(&bye(node_facing)).reply(), Some(403));
     assert_eq!(rig.from_node(&bye(edge_facing), to).reply(), Some(403));
     let replayed = bye(edge_facing).replace("c1@", "c2@");
@@ -343,7 +349,8 @@ fn cookies_are_obeyed_only_from_the_side_they_face_and_for_their_call() {
     assert_eq!(rig.from_client(&ack).verdict, Verdict::Drop(DropReason::AckRefused));
     let mut stranger = Rig::with(|parts| parts.cookie = [1; 16]);
     assert_eq!(stranger.from_client(&bye(edge_facing)).reply(), Some(403));
-    let told = [Tally::CookieWrongSide, Tally::CookieBadMac, Tally::CookieMalformed].map(|tally| rig.counters.tallied(tally));
+    let told =
+        [Tally::CookieWrongSide, Tally::CookieBadMac, Tally::CookieMalformed].map(|tally| rig.counters.tallied(tally));
     assert_eq!(told, [2, 1, 2]);
 }
 
@@ -390,7 +397,8 @@ fn a_loop_is_told_and_a_spiral_is_not() {
     let spiral = rig.from_node(&back, to);
     assert!(spiral.reply() != Some(482), "{}", spiral.text());
     let mut client = sent.text();
-    client = client.lines().filter(|line| !line.starts_with("Record-Route")).map(|line| format!("{line}\r\n")).collect();
+    client =
+        client.lines().filter(|line| !line.starts_with("Record-Route")).map(|line| format!("{line}\r\n")).collect();
     assert_eq!(rig.from_client(&client).reply(), Some(482));
 }
 
@@ -531,14 +539,18 @@ fn the_owner_gets_requests_by_handoff_where_that_is_wished() {
 fn growth_stays_within_what_is_promised() {
     let header = SourceHeader { name: "X-Sipring-Source".to_owned(), form: SourceForm::Full };
     let mut rig = Rig::with(|parts| parts.policy.source_header = Some(header));
-    let four = request("INVITE", BOB, "").replace("192.0.2.50:5060", "192.168.111.111:50600").replace(";branch", ";rport;branch");
+    let four = request("INVITE", BOB, "")
+        .replace("192.0.2.50:5060", "192.168.111.111:50600")
+        .replace(";branch", ";rport;branch");
     let sent = rig.pass(four.as_bytes(), EDGE, "198.51.100.107:41000");
     let source = sent.all("X-Sipring-Source")[0].len() + "X-Sipring-Source: \r\n".len();
     let grown = sent.bytes.len() - four.len() - source;
     assert!(grown <= 300, "{grown} bytes over IPv4");
     assert!(source <= 80, "{source} bytes of source header");
     let six = "[2001:0db8:1111:2222:3333:4444:5555:6666]:50600";
-    let text = request("INVITE", BOB, "").replace("192.0.2.50:5060", "[2001:db8::99]:5060").replace(";branch", ";rport;branch");
+    let text = request("INVITE", BOB, "")
+        .replace("192.0.2.50:5060", "[2001:db8::99]:5060")
+        .replace(";branch", ";rport;branch");
     let sent = rig.pass(text.as_bytes(), rig::EDGE6, six);
     let source = sent.all("X-Sipring-Source")[0].len() + "X-Sipring-Source: \r\n".len();
     let grown = sent.bytes.len() - text.len() - source;

@@ -131,14 +131,8 @@ impl Core {
         };
         let call = self.call_hash(bytes, message);
         let tag = to_tag(bytes, message, call, &secrets.branch, &secrets.to_tag);
-        let reply = reply::Reply {
-            code,
-            reason,
-            to_tag: Some(&tag),
-            received: back.received,
-            rport: back.rport,
-            extra,
-        };
+        let reply =
+            reply::Reply { code, reason, to_tag: Some(&tag), received: back.received, rport: back.rport, extra };
         let Some(length) = reply::write(bytes, message, &reply, scratch) else {
             return Verdict::Drop(DropReason::ReplyImpossible);
         };

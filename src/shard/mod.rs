@@ -8,9 +8,11 @@ mod avoid;
 mod local;
 mod marks;
 mod names;
+mod record;
 mod request;
 mod respond;
 mod rewrite;
+mod routes;
 mod select;
 mod site;
 mod verdict;
@@ -20,9 +22,9 @@ use std::sync::Arc;
 
 use crate::balance::{Plan, Vitals};
 use crate::packet::{Event, Outbox, Packet, Trouble, WorkerId};
+use crate::sip;
 use crate::sip::edit::{Edit, EditError};
 use crate::sip::message::{Message, Method, Start, WATCH_MAX, Watch};
-use crate::sip;
 
 pub use avoid::AVOID_MS;
 pub use local::RETRY_AFTER_S;
@@ -120,16 +122,8 @@ impl Shard {
     #[must_use]
     pub fn new(me: WorkerId, shared: Shared, state: State, counters: Arc<Counters>) -> Self {
         let avoided = Avoided::new(shared.site.options.avoided_max);
-        let core = Core {
-            me,
-            shared,
-            state,
-            counters,
-            watch: Watch::NONE,
-            watched: Vec::new(),
-            source_headers: 0,
-            avoided,
-        };
+        let core =
+            Core { me, shared, state, counters, watch: Watch::NONE, watched: Vec::new(), source_headers: 0, avoided };
         let mut shard = Self { core, edit: Edit::new(), scratch: vec![0; REPLY_MAX].into_boxed_slice() };
         shard.core.watch_plan();
         shard
@@ -260,7 +254,8 @@ fn unwritten(why: Unwritten) -> Refusal {
     match why {
         Unwritten::Loop => Refusal::Answer(482),
         Unwritten::Edit(EditError::NoHeadRoom) => Refusal::Answer(513),
-        Unwritten::TooMany | Unwritten::Edit(EditError::TooManySplices | EditError::TextTooLong | EditError::Overlap) => {
+        Unwritten::TooMany
+        | Unwritten::Edit(EditError::TooManySplices | EditError::TextTooLong | EditError::Overlap) => {
             Refusal::Answer(400)
         }
     }

@@ -5,23 +5,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::balance::{self, Cookie, CookieFault, CookieTarget, Endpoint, Intent, LostDialog, NodeIx, PortTag, Role, SetIx};
+use crate::balance::{self, CookieTarget, Endpoint, Intent, LostDialog, NodeIx, PortTag, SetIx};
 use crate::packet::{Egress, PeerId, PortId};
+use crate::sip;
 use crate::sip::message::{Header, Message, Method, Span};
-use crate::sip::{self, Value};
 use crate::sip::uri::{self, Scheme, Uri};
 
 use super::Core;
 use super::names::HostName;
+use super::routes::Found;
 use super::select::{NoNode, rule_of};
 use super::site::Port;
 use super::verdict::{DropReason, Tally};
-
-/// Values at the top of Route that are looked at; more of ours than that stay in the message.
-const POPS_MAX: usize = 6;
-
-/// Length of the shortest cookie, mark included.
-const COOKIE_MIN: usize = 22;
 
 /// A received request and where it came from.
 #[derive(Clone, Copy)]
@@ -58,7 +53,11 @@ pub(super) enum NewUri {
     /// The next Route value takes its place, and it becomes the last one (16.6, item 6).
     StrictHop,
     /// The Contact of a client that `contact = rewrite` had put our address into.
-    Restored { user: Span, original: SocketAddr, replaced: Span },
+    Restored {
+        user: Span,
+        original: SocketAddr,
+        replaced: Span,
+    },
 }
 
 /// Where a request goes and what must be changed for it.
@@ -89,19 +88,6 @@ pub(super) enum Refusal {
     BadExtension,
     /// Dropped without an answer.
     Silent(DropReason),
-}
-
-/// What the top of Route and the request-URI say.
-#[derive(Clone, Copy, Default)]
-struct Found {
-    pops: usize,
-    cookie: Option<Cookie>,
-    /// The cookie stood in the request-URI, as a strict router leaves it.
-    strict: bool,
-    /// User part behind a Contact cookie, and the part of the URI to be replaced.
-    contact: Option<(Span, Span)>,
-    /// The first Route value that is not ours.
-    next: Option<Value>,
 }
 
 impl Core {
@@ -140,96 +126,6 @@ impl Core {
             return Err(Refusal::BadExtension);
         }
         Ok(uri)
-    }
-
-    /// Reads our own values off the top of Route, and the cookie that decides.
-    fn routes(&self, incoming: &Incoming<'_>, request_uri: &Uri<'_>) -> Result<Found, Refusal> {
-        let mut found = Found::default();
-        self.request_uri_cookie(incoming, request_uri, &mut found)?;
-        if incoming.message.route.is_empty() {
-            return Ok(found);
-        }
-        let mut pair = found.strict;
-        for value in sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch) {
-            let text = value.span.of(incoming.bytes);
-            let own = uri::name_addr(text)
-                .and_then(|address| uri::parse(address.uri.of(text)))
-                .filter(|uri| found.pops < POPS_MAX && self.shared.site.is_ours(uri.host, uri.port));
-            let Some(own) = own else {
-                found.next = Some(value);
-                return Ok(found);
-            };
-            if pair {
-                // The other half of a Record-Route pair; what it says is for the way back.
-                found.pops += 1;
-                pair = false;
-                continue;
-            }
-            if found.cookie.is_some() {
-                found.next = Some(value);
-                return Ok(found);
-            }
-            let user = own.user.unwrap_or_default();
-            if balance::has_mark(user) {
-                let cookie = self.genuine(incoming, user)?;
-                pair = matches!(cookie.role, Role::EdgeFacing | Role::NodeFacing);
-                found.cookie = Some(cookie);
-            }
-            found.pops += 1;
-        }
-        Ok(found)
-    }
-
-    /// A cookie in the request-URI: a strict router's doing, or a Contact that we rewrote.
-    fn request_uri_cookie(
-        &self,
-        incoming: &Incoming<'_>,
-        uri: &Uri<'_>,
-        found: &mut Found,
-    ) -> Result<(), Refusal> {
-        let user = uri.user.unwrap_or_default();
-        // A user may be called `0rion`; no cookie is as short as that.
-        let marked = user.len() >= COOKIE_MIN && balance::has_mark(user);
-        if !marked || !self.shared.site.is_ours(uri.host, uri.port) {
-            return Ok(());
-        }
-        let length = user.iter().position(|&byte| byte == b'.').unwrap_or(user.len());
-        let cookie = self.genuine(incoming, user.get(..length).unwrap_or_default())?;
-        match cookie.role {
-            Role::EdgeFacing | Role::NodeFacing => found.strict = true,
-            Role::Contact => {
-                let base = incoming.message.uri().start;
-                let (whole, host) = (uri.user_span, uri.host_port_span);
-                // The dot goes with the cookie; a password stays with the user.
-                let rest = Span { start: whole.end.min(whole.start + length as u16 + 1), end: whole.end };
-                let replaced = Span { start: whole.start, end: host.end };
-                found.contact = Some((rest.offset(base), replaced.offset(base)));
-            }
-            Role::Path => return Err(self.refuse_cookie(Tally::CookieWrongSide)),
-        }
-        found.cookie = Some(cookie);
-        Ok(())
-    }
-
-    /// Verifies a cookie, and that it faces the side that the request came from.
-    fn genuine(&self, incoming: &Incoming<'_>, user: &[u8]) -> Result<Cookie, Refusal> {
-        let cookie = self.shared.site.cookie_keys.verify(user, || incoming.call).map_err(|fault| {
-            self.refuse_cookie(match fault {
-                CookieFault::NoMark | CookieFault::Malformed => Tally::CookieMalformed,
-                CookieFault::UnknownKey => Tally::CookieUnknownKey,
-                CookieFault::BadMac => Tally::CookieBadMac,
-            })
-        })?;
-        let faces_nodes = match cookie.role {
-            Role::EdgeFacing => false,
-            Role::NodeFacing | Role::Path | Role::Contact => true,
-        };
-        if faces_nodes == incoming.from_node { Ok(cookie) } else { Err(self.refuse_cookie(Tally::CookieWrongSide)) }
-    }
-
-    fn refuse_cookie(&self, why: Tally) -> Refusal {
-        self.counters.tally(why);
-        Refusal::Answer(403)
     }
 
     /// From the edge: to a node, never anywhere else (no open relay).
@@ -333,7 +229,9 @@ impl Core {
             let route = uri::name_addr(text).and_then(|address| uri::parse(address.uri.of(text)));
             let route = route.ok_or(Refusal::Answer(400))?;
             let last = found.strict
-                && sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch).nth(found.pops + 1).is_none();
+                && sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch)
+                    .nth(found.pops + 1)
+                    .is_none();
             if !last && route.param(b"lr").is_none() && course.uri == NewUri::Keep {
                 course.uri = NewUri::StrictHop;
             }
@@ -443,7 +341,8 @@ impl Core {
     fn lost(&self, incoming: &Incoming<'_>, id: balance::NodeId) -> Result<(NodeIx, Endpoint, SetIx), Refusal> {
         self.counters.tally(Tally::DialogLost);
         let plan = &self.state.plan;
-        let of_node = plan.by_id(id).and_then(|ix| plan.node(ix)).and_then(|node| plan.sets.get(usize::from(node.set.0)));
+        let of_node =
+            plan.by_id(id).and_then(|ix| plan.node(ix)).and_then(|node| plan.sets.get(usize::from(node.set.0)));
         let set = of_node.or_else(|| self.rule(incoming).ok());
         match set.map(|set| set.policy.lost_dialog) {
             Some(LostDialog::Rehash) => self.by_key(incoming),

@@ -153,11 +153,8 @@ fn mask_503(edit: &mut Edit, bytes: &[u8], message: &Message) {
 
 /// Where the Via below ours sends a response (18.2.2, RFC 3581).
 fn home(bytes: &[u8], via: &Via) -> Option<SocketAddr> {
-    let ip = if via.received.is_empty() {
-        uri::host_ip(via.host.of(bytes))?
-    } else {
-        received_ip(via.received.of(bytes))?
-    };
+    let ip =
+        if via.received.is_empty() { uri::host_ip(via.host.of(bytes))? } else { received_ip(via.received.of(bytes))? };
     let port = match via.rport {
         Rport::Value { port, .. } => port,
         Rport::Absent | Rport::Asked { .. } => via.port.unwrap_or(5060),

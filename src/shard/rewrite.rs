@@ -5,15 +5,12 @@
 
 use std::net::SocketAddr;
 
-use crate::balance::{
-    COOKIE_MAX, ContactMode, CookieTarget, NodeIx, PathMode, PortTag, Role, SetPolicy, SourceForm,
-};
-use crate::packet::PortId;
+use crate::balance::{COOKIE_MAX, ContactMode, CookieTarget, Role, SetPolicy, SourceForm};
 use crate::sip::Text;
 use crate::sip::edit::{Edit, EditError};
 use crate::sip::message::{Header, Method, Rport, Span};
-use crate::sip::{self, Value};
 use crate::sip::uri;
+use crate::sip::{self, Value};
 
 use super::Core;
 use super::local::{Return, way_back};
@@ -49,12 +46,12 @@ pub(super) fn reason(error: EditError) -> DropReason {
 }
 
 /// What the texts of one request need.
-struct Draft<'a> {
-    shard: &'a Core,
-    incoming: &'a Incoming<'a>,
-    course: &'a Course,
-    policy: Option<&'a SetPolicy>,
-    back: Return,
+pub(super) struct Draft<'a> {
+    pub(super) shard: &'a Core,
+    pub(super) incoming: &'a Incoming<'a>,
+    pub(super) course: &'a Course,
+    pub(super) policy: Option<&'a SetPolicy>,
+    pub(super) back: Return,
     /// The port that the other side sees: sent-by names it.
     sent_by: &'a Port,
     branch: Branch,
@@ -149,171 +146,6 @@ impl Draft<'_> {
         let pad = text.len() as u16;
         text.str("\r\n");
         pad
-    }
-
-    /// Two values: above the one that faces where the request goes, below the one that faces where
-    /// it came from; each names the other side.
-    fn record_routes(&self, text: &mut Text<'_>) {
-        let (from, to) = (self.course.from, self.course.to);
-        self.record_route(text, to, self.course.egress.port, self.target_of_sender());
-        let back = self.target_of_receiver();
-        self.record_route(text, from, self.incoming.port_id, back);
-    }
-
-    /// One value that faces `party`, reached through `port`.
-    fn record_route(&self, text: &mut Text<'_>, party: Party, port: PortId, target: CookieTarget) {
-        let site = &self.shard.shared.site;
-        let (role, port) = match party {
-            Party::Client => (Role::EdgeFacing, Some(port)),
-            Party::Node(_) => (Role::NodeFacing, self.node_listener(port)),
-            Party::Trusted(_) => (Role::NodeFacing, self.node_listener(port)),
-        };
-        let Some(port) = port.and_then(|port| site.port(port)) else { return };
-        text.str("Record-Route: <sip:");
-        self.cookie(text, role, &target, Some(self.incoming.call));
-        text.str(&port.advertise);
-        text.str(";lr>\r\n");
-    }
-
-    /// The listener of the node side of the same address family: worker ports come and go.
-    fn node_listener(&self, port: PortId) -> Option<PortId> {
-        let site = &self.shard.shared.site;
-        let family = site.port(port)?.local.bind.ip();
-        Some(site.node_side(family)?.listener)
-    }
-
-    fn cookie(&self, text: &mut Text<'_>, role: Role, target: &CookieTarget, call: Option<u64>) {
-        let site = &self.shard.shared.site;
-        if !site.options.cookies {
-            return;
-        }
-        let mut room = [0; COOKIE_MAX];
-        let length = site.cookie_keys.sign(role, target, call, &mut room);
-        text.bytes(room.get(..length).unwrap_or_default());
-        text.str("@");
-    }
-
-    /// Where requests of the receiver's side are to go: back to the sender.
-    fn target_of_sender(&self) -> CookieTarget {
-        match self.course.from {
-            Party::Node(ix) => self.node_target(ix),
-            Party::Trusted(addr) => CookieTarget::Flow { listener: self.node_tag(addr), addr },
-            Party::Client => {
-                let listener = self.incoming.port.tag;
-                match self.flow_of_client() {
-                    Some(addr) => CookieTarget::Flow { listener, addr },
-                    None => CookieTarget::Nothing { listener },
-                }
-            }
-        }
-    }
-
-    /// Where requests of the sender's side are to go: on to the receiver.
-    fn target_of_receiver(&self) -> CookieTarget {
-        let Course { egress, to, by_flow, .. } = *self.course;
-        match to {
-            Party::Node(ix) => self.node_target(ix),
-            Party::Trusted(addr) => CookieTarget::Flow { listener: self.node_tag(addr), addr },
-            Party::Client => {
-                let listener = self.shard.shared.site.port(egress.port).map_or(PortTag(0), |port| port.tag);
-                if by_flow && !self.points_to(egress.to) {
-                    CookieTarget::Flow { listener, addr: egress.to }
-                } else {
-                    CookieTarget::Nothing { listener }
-                }
-            }
-        }
-    }
-
-    fn node_target(&self, ix: NodeIx) -> CookieTarget {
-        match self.shard.state.plan.node(ix) {
-            Some(node) => CookieTarget::Node(node.id),
-            None => CookieTarget::Nothing { listener: self.incoming.port.tag },
-        }
-    }
-
-    fn node_tag(&self, addr: SocketAddr) -> PortTag {
-        let site = &self.shard.shared.site;
-        let listener = site.node_side(addr.ip()).and_then(|side| site.port(side.listener));
-        listener.map_or(PortTag(0), |port| port.tag)
-    }
-
-    /// The client's flow, if its topmost Record-Route, else its Contact, is not where the request
-    /// came from.
-    fn flow_of_client(&self) -> Option<SocketAddr> {
-        let client = self.client();
-        let Incoming { bytes, message, .. } = *self.incoming;
-        let (lines, header) = if message.record_route.is_empty() {
-            (&message.contact, Header::Contact)
-        } else {
-            (&message.record_route, Header::RecordRoute)
-        };
-        (self.first_address(bytes, lines, header) != Some(client)).then_some(client)
-    }
-
-    /// Where the client is reached: its source, or its Contact's port where it listens on another
-    /// port than it sends from.
-    fn client(&self) -> SocketAddr {
-        let Incoming { bytes, message, source, .. } = *self.incoming;
-        if self.back.rport.is_some() {
-            return source;
-        }
-        match self.first_address(bytes, &message.contact, Header::Contact) {
-            Some(contact) if contact.ip() == source.ip() => contact,
-            _ => self.back.to,
-        }
-    }
-
-    /// The literal address of the first value of a header.
-    fn first_address(&self, bytes: &[u8], lines: &crate::sip::message::Lines, header: Header) -> Option<SocketAddr> {
-        if lines.is_empty() {
-            return None;
-        }
-        let value = sip::values(bytes, lines, header, &self.shard.watch).next()?;
-        literal(value.span.of(bytes))
-    }
-
-    /// Whether Route, else the request-URI, leads to an address by itself.
-    fn points_to(&self, to: SocketAddr) -> bool {
-        let Incoming { bytes, message, .. } = *self.incoming;
-        let mut routes = sip::values(bytes, &message.route, Header::Route, &self.shard.watch);
-        match routes.nth(self.course.pops).filter(|_| !message.route.is_empty()) {
-            Some(next) => literal(next.span.of(bytes)) == Some(to),
-            None => match self.course.uri {
-                NewUri::Restored { original, .. } => original == to,
-                NewUri::Keep | NewUri::LastRoute | NewUri::StrictHop => {
-                    uri_address(message.uri().of(bytes)) == Some(to)
-                }
-            },
-        }
-    }
-
-    fn path(&self, text: &mut Text<'_>) {
-        let Some(policy) = self.policy else { return };
-        let site = &self.shard.shared.site;
-        let supported = self.supports_path();
-        let wanted = match policy.path {
-            PathMode::Always => true,
-            PathMode::Supported => supported,
-            PathMode::Off => false,
-        };
-        let listener = site.node_side(self.course.egress.to.ip()).and_then(|side| site.port(side.listener));
-        let Some(listener) = listener.filter(|_| wanted && site.options.cookies) else { return };
-        let target = CookieTarget::Flow { listener: self.incoming.port.tag, addr: self.client() };
-        text.str("Path: <sip:");
-        self.cookie(text, Role::Path, &target, None);
-        text.str(&listener.advertise);
-        text.str(";lr>\r\n");
-        if !supported {
-            text.str("Supported: path\r\n");
-        }
-    }
-
-    fn supports_path(&self) -> bool {
-        let Incoming { bytes, message, .. } = *self.incoming;
-        !message.supported.is_empty()
-            && sip::values(bytes, &message.supported, Header::Supported, &self.shard.watch)
-                .any(|value| value.span.of(bytes).eq_ignore_ascii_case(b"path"))
     }
 
     fn source_header(&self, text: &mut Text<'_>) {
@@ -505,16 +337,6 @@ impl Draft<'_> {
 /// The URI inside a Route value, as a span of the datagram.
 fn uri_of(bytes: &[u8], value: &Value) -> Option<Span> {
     uri::name_addr(value.span.of(bytes)).map(|address| address.uri.offset(value.span.start))
-}
-
-/// The literal address in a Contact or Route value.
-fn literal(value: &[u8]) -> Option<SocketAddr> {
-    uri_address(uri::name_addr(value)?.uri.of(value))
-}
-
-fn uri_address(text: &[u8]) -> Option<SocketAddr> {
-    let uri = uri::parse(text)?;
-    Some(SocketAddr::new(uri::host_ip(uri.host)?, uri.port.unwrap_or(5060)))
 }
 
 /// Removes the values of a header that `keep` does not want, and with them lines and commas that

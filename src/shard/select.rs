@@ -122,11 +122,8 @@ fn replaced<'a>(bytes: &'a [u8], message: &Message, watch: &Watch) -> Option<&'a
     if message.replaces.is_empty() && message.join.is_empty() || message.method() != Some(Method::Invite) {
         return None;
     }
-    let (lines, header) = if message.replaces.is_empty() {
-        (&message.join, Header::Join)
-    } else {
-        (&message.replaces, Header::Replaces)
-    };
+    let (lines, header) =
+        if message.replaces.is_empty() { (&message.join, Header::Join) } else { (&message.replaces, Header::Replaces) };
     let value = sip::values(bytes, lines, header, watch).next()?.span.of(bytes);
     let call = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     (!call.is_empty()).then_some(call)
@@ -140,9 +137,10 @@ impl Core {
         if !self.avoided.contains(living.addr) {
             return Some(living);
         }
-        let other = node.endpoints.iter().flatten().find(|end| {
-            self.state.vitals.of(end.peer) != balance::Health::Down && !self.avoided.contains(end.addr)
-        });
+        let other =
+            node.endpoints.iter().flatten().find(|end| {
+                self.state.vitals.of(end.peer) != balance::Health::Down && !self.avoided.contains(end.addr)
+            });
         Some(other.copied().unwrap_or(living))
     }
 
@@ -153,8 +151,7 @@ impl Core {
     }
 
     fn usable(&self, node: &Node) -> bool {
-        node.intent != Intent::Stop
-            && self.endpoint(node).is_some_and(|endpoint| !self.avoided.contains(endpoint.addr))
+        node.intent != Intent::Stop && self.endpoint(node).is_some_and(|endpoint| !self.avoided.contains(endpoint.addr))
     }
 
     fn takes_new(&self, node: NodeIx) -> bool {
@@ -235,9 +232,8 @@ impl Core {
             .or_else(|| {
                 // Nothing but avoided or dead nodes: an error of a moment must not refuse calls, and
                 // `panic = use_all` sends them even to the dead.
-                let desperate = |node: NodeIx| {
-                    serving(node) && (set.policy.use_all_when_down || self.merely_avoided(node))
-                };
+                let desperate =
+                    |node: NodeIx| serving(node) && (set.policy.use_all_when_down || self.merely_avoided(node));
                 balance::pick(set, spread, desperate)
             })
             .ok_or_else(|| if self.takes_calls() { NoNode::NoneInSet } else { NoNode::NoneAnywhere })
@@ -262,6 +258,5 @@ impl Core {
 }
 
 fn takes_calls(state: &State) -> bool {
-    !state.draining
-        && state.plan.nodes.iter().any(|node| node.weight > 0 && node.refusal(&state.vitals).is_none())
+    !state.draining && state.plan.nodes.iter().any(|node| node.weight > 0 && node.refusal(&state.vitals).is_none())
 }

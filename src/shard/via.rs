@@ -8,8 +8,8 @@
 use memchr::memmem;
 
 use crate::balance::{Key, PortTag};
-use crate::sip::message::{Header, Message, Watch};
 use crate::sip;
+use crate::sip::message::{Header, Message, Watch};
 
 /// The magic cookie of RFC 3261 8.1.1.7 and our own mark behind it.
 pub(super) const PREFIX: &[u8] = b"z9hG4bK0r";
@@ -46,12 +46,8 @@ impl Branch {
     #[inline]
     pub(super) fn text(&self, key: &Key) -> [u8; BRANCH_LEN] {
         let mut text = [0; BRANCH_LEN];
-        let words = [
-            u32::from(self.slot) << 16 | u32::from(self.arrived.0),
-            self.l,
-            (self.h >> 32) as u32,
-            self.h as u32,
-        ];
+        let words =
+            [u32::from(self.slot) << 16 | u32::from(self.arrived.0), self.l, (self.h >> 32) as u32, self.h as u32];
         if let Some((prefix, rest)) = text.split_at_mut_checked(PREFIX.len()) {
             prefix.copy_from_slice(PREFIX);
             let (cells, _) = rest.as_chunks_mut::<8>();

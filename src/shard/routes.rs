@@ -1,0 +1,119 @@
+//! What Route and request-URI say that is ours: values to be taken off, and the cookie that decides.
+//!
+//! Reads and verifies only. A cookie is obeyed from the side that its value faces and from no other,
+//! since the sender chooses what it puts on top.
+
+use crate::balance::{self, Cookie, CookieFault, Role};
+use crate::sip::message::{Header, Span};
+use crate::sip::uri::{self, Uri};
+use crate::sip::{self, Value};
+
+use super::Core;
+use super::request::{Incoming, Refusal};
+use super::verdict::Tally;
+
+/// Values at the top of Route that are looked at; more of ours than that stay in the message.
+const POPS_MAX: usize = 6;
+
+/// Length of the shortest cookie, mark included.
+const COOKIE_MIN: usize = 22;
+
+/// What the top of Route and the request-URI say.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Found {
+    pub(super) pops: usize,
+    pub(super) cookie: Option<Cookie>,
+    /// The cookie stood in the request-URI, as a strict router leaves it.
+    pub(super) strict: bool,
+    /// User part behind a Contact cookie, and the part of the URI to be replaced.
+    pub(super) contact: Option<(Span, Span)>,
+    /// The first Route value that is not ours.
+    pub(super) next: Option<Value>,
+}
+
+impl Core {
+    /// Reads our own values off the top of Route, and the cookie that decides.
+    pub(super) fn routes(&self, incoming: &Incoming<'_>, request_uri: &Uri<'_>) -> Result<Found, Refusal> {
+        let mut found = Found::default();
+        self.request_uri_cookie(incoming, request_uri, &mut found)?;
+        if incoming.message.route.is_empty() {
+            return Ok(found);
+        }
+        let mut pair = found.strict;
+        for value in sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch) {
+            let text = value.span.of(incoming.bytes);
+            let own = uri::name_addr(text)
+                .and_then(|address| uri::parse(address.uri.of(text)))
+                .filter(|uri| found.pops < POPS_MAX && self.shared.site.is_ours(uri.host, uri.port));
+            let Some(own) = own else {
+                found.next = Some(value);
+                return Ok(found);
+            };
+            if pair {
+                // The other half of a Record-Route pair; what it says is for the way back.
+                found.pops += 1;
+                pair = false;
+                continue;
+            }
+            if found.cookie.is_some() {
+                found.next = Some(value);
+                return Ok(found);
+            }
+            let user = own.user.unwrap_or_default();
+            if balance::has_mark(user) {
+                let cookie = self.genuine(incoming, user)?;
+                pair = matches!(cookie.role, Role::EdgeFacing | Role::NodeFacing);
+                found.cookie = Some(cookie);
+            }
+            found.pops += 1;
+        }
+        Ok(found)
+    }
+
+    /// A cookie in the request-URI: a strict router's doing, or a Contact that we rewrote.
+    fn request_uri_cookie(&self, incoming: &Incoming<'_>, uri: &Uri<'_>, found: &mut Found) -> Result<(), Refusal> {
+        let user = uri.user.unwrap_or_default();
+        // A user may be called `0rion`; no cookie is as short as that.
+        let marked = user.len() >= COOKIE_MIN && balance::has_mark(user);
+        if !marked || !self.shared.site.is_ours(uri.host, uri.port) {
+            return Ok(());
+        }
+        let length = user.iter().position(|&byte| byte == b'.').unwrap_or(user.len());
+        let cookie = self.genuine(incoming, user.get(..length).unwrap_or_default())?;
+        match cookie.role {
+            Role::EdgeFacing | Role::NodeFacing => found.strict = true,
+            Role::Contact => {
+                let base = incoming.message.uri().start;
+                let (whole, host) = (uri.user_span, uri.host_port_span);
+                // The dot goes with the cookie; a password stays with the user.
+                let rest = Span { start: whole.end.min(whole.start + length as u16 + 1), end: whole.end };
+                let replaced = Span { start: whole.start, end: host.end };
+                found.contact = Some((rest.offset(base), replaced.offset(base)));
+            }
+            Role::Path => return Err(self.refuse_cookie(Tally::CookieWrongSide)),
+        }
+        found.cookie = Some(cookie);
+        Ok(())
+    }
+
+    /// Verifies a cookie, and that it faces the side that the request came from.
+    fn genuine(&self, incoming: &Incoming<'_>, user: &[u8]) -> Result<Cookie, Refusal> {
+        let cookie = self.shared.site.cookie_keys.verify(user, || incoming.call).map_err(|fault| {
+            self.refuse_cookie(match fault {
+                CookieFault::NoMark | CookieFault::Malformed => Tally::CookieMalformed,
+                CookieFault::UnknownKey => Tally::CookieUnknownKey,
+                CookieFault::BadMac => Tally::CookieBadMac,
+            })
+        })?;
+        let faces_nodes = match cookie.role {
+            Role::EdgeFacing => false,
+            Role::NodeFacing | Role::Path | Role::Contact => true,
+        };
+        if faces_nodes == incoming.from_node { Ok(cookie) } else { Err(self.refuse_cookie(Tally::CookieWrongSide)) }
+    }
+
+    fn refuse_cookie(&self, why: Tally) -> Refusal {
+        self.counters.tally(why);
+        Refusal::Answer(403)
+    }
+}
