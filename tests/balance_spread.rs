@@ -13,3 +13,9 @@ fn losing_a_node_moves_its_calls_only_and_spreads_them_evenly() {
         assert!(figures.hold(), "{nodes} nodes: {figures:?}");
     }
 }
+
+#[test]
+#[ignore = "minutes; a release build needs one"]
+fn twenty_secrets_hold() {
+    assert!(spread::run());
+}

@@ -1,5 +1,7 @@
 //! What the scan says of each torture message of RFC 4475: sound or not, and what is wrong.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "tests may fail loudly")]
+
 use sipring::sip::{Fault, Header, Message, Method, Scheme, Start, Watch, headers, scan, uri, values};
 
 fn load(name: &str) -> Vec<u8> {

@@ -1,19 +1,19 @@
-//! The parts that header values are made of, and the parsers of Via, From, To, CSeq and numbers.
+//! The parts that header values are made of, and the parsers of Via, CSeq and numbers.
 //!
-//! Driven by `scan` and `uri` with the whole datagram and the bounds of a value, whose line ends are
+//! Driven by `scan`, `address` and `uri` with the whole datagram and the bounds of a value, whose line ends are
 //! known to be folds already: CR and LF within a value are white space. Never looks at a line's name.
 
+use super::fault::Fault;
 use super::lane::{self, AnyCase, Lane};
-use super::message::{Address, CSeq, Fault, Line, Rport, Span, Via};
-use super::uri::{self, NameAddr};
+use super::message::{CSeq, Line, Rport, Span, Via};
 
 const TOKEN: u8 = 1;
 const HOST: u8 = 2;
-const SPACE: u8 = 4;
+pub(super) const SPACE: u8 = 4;
 /// In the value of a parameter outside quotes.
 const LOOSE: u8 = 8;
 /// In a display name outside quotes, besides white space.
-const NAME: u8 = 16;
+pub(super) const NAME: u8 = 16;
 
 /// What each byte may be part of.
 static CLASSES: [u8; 256] = classes();
@@ -57,7 +57,7 @@ pub(super) fn byte_at(bytes: &[u8], at: usize, end: usize) -> u8 {
 }
 
 #[inline(always)]
-fn run(bytes: &[u8], mut at: usize, end: usize, class: u8) -> usize {
+pub(super) fn run(bytes: &[u8], mut at: usize, end: usize, class: u8) -> usize {
     while at < end && bytes.get(at).is_some_and(|byte| is(*byte, class)) {
         at += 1;
     }
@@ -67,7 +67,7 @@ fn run(bytes: &[u8], mut at: usize, end: usize, class: u8) -> usize {
 /// Behind the white space and folds at `at`.
 #[inline(always)]
 pub(super) fn skip_space(bytes: &[u8], at: usize, end: usize) -> usize {
-    if byte_at(bytes, at, end) > b' ' { at } else { skip_spaces(bytes, at, end) }
+    if byte_at(bytes, at, end) > b' ' || at >= end { at } else { skip_spaces(bytes, at, end) }
 }
 
 #[inline(never)]
@@ -164,15 +164,17 @@ fn loose_stop(lane: Lane) -> Lane {
     lane.up_to(b',').or(lane.within(b';', b'>')).or(lane.eq(b'\\')).or(lane.eq(0x7f))
 }
 
+/// End of the run at `at` of what may stand in a value outside quotes.
+#[inline(always)]
+pub(super) fn loose_end(bytes: &[u8], at: usize, end: usize) -> usize {
+    let stop = lane::find(bytes, at, end, loose_stop);
+    if is(byte_at(bytes, stop, end), LOOSE) { run(bytes, stop, end, LOOSE) } else { stop }
+}
+
 /// End of a parameter's value at `at`, quoted or not; `at` if there is none.
 #[inline(always)]
 pub(super) fn param_value(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
-    let stop = lane::find(bytes, at, end, loose_stop);
-    match byte_at(bytes, stop, end) {
-        b'"' if stop == at => quoted(bytes, at, end),
-        byte if is(byte, LOOSE) => Some(run(bytes, stop, end, LOOSE)),
-        _ => Some(stop),
-    }
+    if byte_at(bytes, at, end) == b'"' { quoted(bytes, at, end) } else { Some(loose_end(bytes, at, end)) }
 }
 
 /// One parameter: its name and its value, which is none without `=`.
@@ -240,7 +242,6 @@ const RECEIVED: AnyCase = AnyCase::new(b"received");
 const RPORT: AnyCase = AnyCase::new(b"rport");
 const TAG_IS: AnyCase = AnyCase::new(b";tag=");
 const BRANCH_IS: AnyCase = AnyCase::new(b";branch=");
-const TAG: AnyCase = AnyCase::new(b"tag");
 const MAGIC: AnyCase = AnyCase::new(b"z9hg4bk");
 
 /// Sent-protocol (RFC 3261 20.42): the transport's span.
@@ -339,70 +340,6 @@ fn via_param(bytes: &[u8], param: Param, via: &mut Via) -> Result<(), Fault> {
         _ => {}
     }
     Ok(())
-}
-
-/// The name-addr or addr-spec at `at`, and the offset behind it. `params` is not filled.
-#[inline(always)]
-pub(super) fn name_addr(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
-    let first = byte_at(bytes, at, end);
-    let (display_end, open) = if first == b'<' {
-        (at, at)
-    } else if first == b'"' {
-        let stop = quoted(bytes, at, end)?;
-        (stop, skip_space(bytes, stop, end))
-    } else {
-        let mut open = token(bytes, at, end);
-        if byte_at(bytes, open, end) == b':' && open > at {
-            return addr_spec(bytes, at, end);
-        }
-        open = run(bytes, open, end, NAME | SPACE);
-        (trim(bytes, at, open).end as usize, open)
-    };
-    if byte_at(bytes, open, end) != b'<' {
-        return None;
-    }
-    let start = open + 1;
-    let close = lane::find(bytes, start, end, uri::unsound);
-    if byte_at(bytes, close, end) != b'>' || close == start {
-        return None;
-    }
-    let uri = Span::new(start, close);
-    Some((NameAddr { display: Span::new(at, display_end), uri, params: Span::NONE }, close + 1))
-}
-
-/// A bare addr-spec ends where parameters, a further value or white space begin (RFC 3261 20).
-#[inline(always)]
-fn addr_spec(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
-    let stop = lane::find(bytes, at, end, loose_stop);
-    let stop = if is(byte_at(bytes, stop, end), LOOSE) { run(bytes, stop, end, LOOSE) } else { stop };
-    let uri = Span::new(at, stop);
-    (byte_at(bytes, stop.saturating_sub(1), end) != b':')
-        .then_some((NameAddr { display: Span::NONE, uri, params: Span::NONE }, stop))
-}
-
-/// Parses From or To; none if it is not sound.
-#[inline(never)]
-pub(super) fn address(bytes: &[u8], line: Line, address: &mut Address) -> Option<()> {
-    let end = line.value.end as usize;
-    address.line = line;
-    let (found, mut at) = name_addr(bytes, line.value.start as usize, end)?;
-    address.uri = found.uri;
-    loop {
-        match next_param(bytes, at, end) {
-            Next::Param(param, next) => {
-                if param.name.len() == 3 && TAG.is(lane::word(bytes, param.name.start as usize)) {
-                    let value = param.value.unwrap_or_default();
-                    if value.is_empty() || !address.tag.is_empty() {
-                        return None;
-                    }
-                    address.tag = value;
-                }
-                at = next;
-            }
-            Next::End => return Some(()),
-            Next::Comma | Next::Fault => return None,
-        }
-    }
 }
 
 /// Parses CSeq.

@@ -148,27 +148,28 @@ fn find_last(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -
 /// CRs and LFs among the 64 bytes at `at`, one bit each, the lowest for the first.
 #[inline(always)]
 pub(super) fn line_ends(bytes: &[u8], at: usize) -> u64 {
-    let Some((chunk, before)) = block(bytes, at) else { return line_ends_last(bytes, at) };
-    let (lanes, _) = chunk.as_chunks::<WIDTH>();
-    let mut bits = 0;
-    for lane in lanes.iter().rev() {
-        let lane = Lane::new(lane);
-        bits = bits << WIDTH | u64::from(lane.eq(b'\r').or(lane.eq(b'\n')).bits());
+    match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(chunk) => line_ends_of(chunk),
+        None => line_ends_last(bytes, at),
     }
-    bits.checked_shr(before).unwrap_or(0)
 }
 
-/// The 64 bytes at `at`, or the last 64 and how many of them stand in front of `at`.
 #[inline(always)]
-fn block(bytes: &[u8], at: usize) -> Option<(&[u8; 64], u32)> {
-    if let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        return Some((chunk, 0));
-    }
-    Some((bytes.last_chunk()?, (at + 64).saturating_sub(bytes.len()) as u32))
+fn line_ends_of(chunk: &[u8; 64]) -> u64 {
+    let (lanes, _) = chunk.as_chunks::<WIDTH>();
+    lanes.iter().rev().fold(0, |bits, lane| {
+        let lane = Lane::new(lane);
+        bits << WIDTH | u64::from(lane.eq(b'\r').or(lane.eq(b'\n')).bits())
+    })
 }
 
+/// As `line_ends`, with less than 64 bytes left.
 #[inline(never)]
 fn line_ends_last(bytes: &[u8], at: usize) -> u64 {
+    if let Some(chunk) = bytes.last_chunk() {
+        let before = (at + 64).saturating_sub(bytes.len());
+        return line_ends_of(chunk).checked_shr(before as u32).unwrap_or(0);
+    }
     let rest = bytes.iter().skip(at).take(64).rev();
     rest.fold(0, |bits, byte| bits << 1 | u64::from(matches!(byte, b'\r' | b'\n')))
 }
@@ -242,6 +243,7 @@ mod tests {
                 assert_eq!(sse2.within(byte, 255).bits(), portable.within(byte, 255).bits());
                 assert_eq!(sse2.within(byte / 2, byte).bits(), portable.within(byte / 2, byte).bits());
             }
+            assert_eq!(sse2.not().bits(), portable.not().bits());
             assert_eq!(sse2.lower().eq(b'a').bits(), portable.lower().eq(b'a').bits());
             assert_eq!(
                 sse2.eq(first).or(sse2.eq(first ^ 7)).bits(),

@@ -4,9 +4,11 @@
 //! both see the same lines. A line ends with CRLF that no white space follows (RFC 3261 7.3.1); a CR
 //! or LF alone is told, ends a line as well, and is never folded. Never looks at values.
 
+use super::fault::Fault;
 use super::field;
 use super::lane::{self, AnyCase};
-use super::message::{Fault, Header, Span, Watch};
+use super::message::Span;
+use super::names::{Header, Watch};
 
 /// Finds line ends, front to back.
 #[derive(Clone, Debug)]
@@ -153,7 +155,8 @@ pub(super) fn name(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Res
         return checked(bytes, Name { header, span: Span::new(start, stop), value: stop + 1 }, end);
     }
     let stop = field::token(bytes, start, end);
-    let colon = if bytes.get(stop) == Some(&b':') { stop } else { spaced_colon(bytes, start, stop, end)? };
+    let colon =
+        if stop > start && bytes.get(stop) == Some(&b':') { stop } else { spaced_colon(bytes, start, stop, end)? };
     let span = Span::new(start, stop);
     let header = if colon == stop { watch.find(span.of(bytes)) } else { Header::parse(span.of(bytes), watch) };
     checked(bytes, Name { header, span, value: colon + 1 }, end)

@@ -4,11 +4,14 @@
 //! where a decision needs them, gather changes and apply them in place, or write a response. Never
 //! allocates, never reads a clock, never keeps anything from one message to the next.
 
+mod address;
 pub mod edit;
+pub mod fault;
 mod field;
 mod lane;
 mod lines;
 pub mod message;
+pub mod names;
 pub mod reply;
 pub mod scan;
 pub mod text;
@@ -16,9 +19,9 @@ pub mod uri;
 pub mod values;
 
 pub use edit::{Applied, Edit, EditError, SPLICES_MAX, SpliceId, TEXT_MAX};
-pub use message::{
-    Address, CSeq, Fault, Header, Line, Lines, Message, Method, Number, Rport, Span, Start, Via, WATCH_MAX, Watch,
-};
+pub use fault::Fault;
+pub use message::{Address, CSeq, Line, Lines, Message, Number, Rport, Span, Start, Via};
+pub use names::{Header, Method, WATCH_MAX, Watch};
 pub use reply::Reply;
 pub use scan::scan;
 pub use text::Text;

@@ -6,7 +6,8 @@
 
 use std::net::IpAddr;
 
-use super::message::{Header, Line, Message, Rport, Span};
+use super::message::{Line, Message, Rport, Span};
+use super::names::Header;
 use super::text::Text;
 use super::values;
 

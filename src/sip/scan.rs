@@ -5,10 +5,13 @@
 //! goes on behind it so that the fault can be answered. Never looks at the body or at values that
 //! routing has no use for.
 
+use super::address;
+use super::fault::Fault;
 use super::field;
 use super::lane::{self, AnyCase};
 use super::lines::{self, Cutter, End};
-use super::message::{Fault, Header, Line, Lines, Message, Method, Number, Span, Start, Watch};
+use super::message::{Line, Lines, Message, Number, Span, Start};
+use super::names::{Header, Method, Watch};
 use super::uri;
 
 /// Longest datagram that spans can describe.
@@ -59,6 +62,7 @@ impl Scan<'_> {
         let mut cutter = Cutter::new(bytes, 0);
         self.message.head_end = bytes.len() as u16;
         self.message.end = bytes.len() as u16;
+        self.message.first_header = bytes.len() as u16;
         let Some(first) = cutter.end(0) else {
             self.start_line(bytes.len());
             return self.fault(Fault::NoHeadEnd);
@@ -235,14 +239,14 @@ impl Scan<'_> {
 
     #[inline(always)]
     fn from(&mut self, line: Line) {
-        if self.once(SEEN_FROM, Header::From) && field::address(self.bytes, line, &mut self.message.from).is_none() {
+        if self.once(SEEN_FROM, Header::From) && address::address(self.bytes, line, &mut self.message.from).is_none() {
             self.fault(Fault::From);
         }
     }
 
     #[inline(always)]
     fn to(&mut self, line: Line) {
-        if self.once(SEEN_TO, Header::To) && field::address(self.bytes, line, &mut self.message.to).is_none() {
+        if self.once(SEEN_TO, Header::To) && address::address(self.bytes, line, &mut self.message.to).is_none() {
             self.fault(Fault::To);
         }
     }
@@ -348,5 +352,49 @@ impl Lines {
         }
         self.count += 1;
         self.end = line.next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: &str) -> Option<Fault> {
+        let head = "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>\r\nTo: <sip:a@b>\r\n";
+        scan(format!("{head}Call-ID: 1\r\nCSeq: 1 OPTIONS\r\n{line}\r\n\r\n").as_bytes(), &Watch::NONE).fault
+    }
+
+    #[test]
+    fn lines_that_another_reader_could_name_otherwise_are_faults() {
+        assert_eq!(fault("X-A \t: b"), None);
+        assert_eq!(fault(": b"), Some(Fault::HeaderName));
+        assert_eq!(fault("X(A): b"), Some(Fault::HeaderName));
+        assert_eq!(fault("X A: b"), Some(Fault::HeaderName));
+        assert_eq!(fault("X-A"), Some(Fault::HeaderSyntax));
+        assert_eq!(fault("X\0A: b"), Some(Fault::ControlCharacter));
+        assert_eq!(fault("\x0bRoute: b"), Some(Fault::ControlCharacter));
+        assert_eq!(fault("Route:\x0bb"), Some(Fault::ControlCharacter));
+        assert_eq!(fault("X-A: b\nRoute: c"), Some(Fault::BareLineEnd));
+        assert_eq!(fault("X-A: b\rRoute: c"), Some(Fault::BareLineEnd));
+        assert_eq!(fault("i: 2"), Some(Fault::Repeated(Header::CallId)));
+    }
+
+    #[test]
+    fn what_is_not_sip_has_no_headers() {
+        for bytes in [&b""[..], b"\r\n\r\n", b"GET / HTTP/1.1\r\nVia: x\r\n\r\n", b"\0\0\0\0", b":x\r\n\r\n"] {
+            let message = scan(bytes, &Watch::NONE);
+            assert_eq!(message.fault, Some(Fault::NotSip));
+            assert_eq!(crate::sip::headers(bytes, &message).count(), 0);
+        }
+        assert_eq!(scan(&[b'a'; 65_536], &Watch::NONE).fault, Some(Fault::TooLong));
+    }
+
+    #[test]
+    fn watched_names_are_found_in_any_case_and_spacing() {
+        let watch = Watch::new(&["X-Sipring-Source"]).unwrap();
+        let bytes = b"BYE sip:a SIP/2.0\r\nx-SIPRING-source : 1\r\nY: 2\r\nX-Sipring-Source:\r\n 3\r\n\r\n";
+        let found = scan(bytes, &watch).watched;
+        assert_eq!((found[0].count, found[1].count), (2, 0));
+        assert!(Watch::new(&["Via"]).is_none() && Watch::new(&["a b"]).is_none() && Watch::new(&["a"; 5]).is_none());
     }
 }

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::address;
 use super::field::{self, Next};
 use super::lane::{self, AnyCase};
 use super::message::Span;
@@ -256,7 +257,7 @@ fn ipv4(host: &[u8]) -> Option<Ipv4Addr> {
 pub fn name_addr(value: &[u8]) -> Option<NameAddr> {
     let end = u16::try_from(value.len()).ok()?.into();
     let start = field::skip_space(value, 0, end);
-    let (mut found, stop) = field::name_addr(value, start, end)?;
+    let (mut found, stop) = address::name_addr(value, start, end)?;
     let mut at = stop;
     loop {
         match field::next_param(value, at, end) {
@@ -345,4 +346,86 @@ fn escape<'a>(first: &u8, rest: &'a [u8]) -> Option<(u8, &'a [u8])> {
     let ([high, low], behind) = rest.split_first_chunk().filter(|_| *first == b'%')?;
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     Some(((digit(high)? << 4 | digit(low)?) as u8, behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(uri: &str) -> String {
+        let mut out = [0; 64];
+        let len = normalise_user_host(&parse(uri.as_bytes()).unwrap(), &mut out).unwrap();
+        String::from_utf8(out[..len].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_uri_is_taken_apart() {
+        let uri = parse(b"sips:al;x=1?/:pw@[2001:db8::1]:5061;transport=tcp;lr?subject=x").unwrap();
+        assert_eq!((uri.scheme, uri.user, uri.password), (Scheme::Sips, Some(&b"al;x=1?/"[..]), Some(&b"pw"[..])));
+        assert_eq!((uri.host, uri.port, uri.headers), (&b"[2001:db8::1]"[..], Some(5061), &b"subject=x"[..]));
+        assert_eq!((uri.param(b"LR"), uri.param(b"transport")), (Some(None), Some(Some(&b"tcp"[..]))));
+        assert_eq!(uri.param(b"maddr"), None);
+        assert_eq!((uri.user_span.start, uri.user_span.end, uri.host_port_span.start), (5, 16, 17));
+        assert_eq!(host_ip(uri.host), Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(parse(b"tel:+1-201;phone-context=x").unwrap().user, Some(&b"+1-201"[..]));
+        assert_eq!(parse(b"urn:service:sos").unwrap().scheme, Scheme::Urn);
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_is_no_uri() {
+        for uri in [
+            "",
+            "sip:",
+            "sip:@host",
+            "sip:a@",
+            "sip:a@b@c",
+            "sip:a b@c",
+            "sip:a@b:0",
+            "sip:a@b:65536",
+            "sip:a@b:",
+            "sip:a@b?",
+            "sip:<a@b>",
+            "sip:a@b;x\"y",
+            "sip:a@[::1",
+            "sip:a@b/c",
+            ":a",
+            "1x:a",
+            "alice",
+            "sip:a@b\x7f",
+        ] {
+            assert_eq!(parse(uri.as_bytes()), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn only_whole_addresses_are_addresses() {
+        assert_eq!(host_ip(b"192.0.2.1"), Some([192, 0, 2, 1].into()));
+        for host in ["192.0.2", "192.0.2.256", "192.0.2.01", "192.0.2.1.", "[192.0.2.1]", "::1", "a.b.c.d", "[::1"] {
+            assert_eq!(host_ip(host.as_bytes()), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_same_however_the_uri_is_spelt() {
+        assert_eq!(key("sip:%61lice:pw@EXAMPLE.com:5070;lr"), "alice@example.com");
+        assert_eq!(key("sip:a%3ab@x"), "a%3Ab@x");
+        assert_eq!(key("sip:a%2541@x"), "a%2541@x");
+        assert_eq!(key("sip:Example.com"), "example.com");
+        assert_eq!(key("tel:+1-(201).555"), "+1201555");
+        assert_eq!(normalise_user_host(&parse(b"sip:alice@example.com").unwrap(), &mut [0; 5]), None);
+    }
+
+    #[test]
+    fn parameters_are_found_behind_quotes_and_folds() {
+        let params = b"x=\"a;lr=1\"\r\n ; Expires\t=\r\n 60;q=0.5;lr";
+        assert_eq!(param(params, b"expires"), Some(Some(&b"60"[..])));
+        assert_eq!(param(params, b"lr"), Some(None));
+        assert_eq!(param(params, b"a"), None);
+        let found = name_addr(b" \"B, \\\"x\" <sip:b@c;lr>\t;expires=3 ; +sip.instance=\"<urn:x>\"").unwrap();
+        assert_eq!(found.uri.len(), 10);
+        assert_eq!(name_addr(b"<sip:a>").unwrap().params, Span::NONE);
+        for value in ["\"a <sip:b>", "<sip:a", "a, b <sip:c>", "<sip:a> x", "<sip:a>;;", "*", ""] {
+            assert_eq!(name_addr(value.as_bytes()), None, "{value}");
+        }
+    }
 }

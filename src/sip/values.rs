@@ -6,7 +6,8 @@
 use super::field;
 use super::lane;
 use super::lines::{self, Cutter};
-use super::message::{Header, Line, Lines, Message, Span, Via, Watch};
+use super::message::{Line, Lines, Message, Span, Via};
+use super::names::{Header, Watch};
 
 /// One value of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

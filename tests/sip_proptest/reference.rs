@@ -3,38 +3,40 @@
 //! Says what a message means, for the scan to be compared with.
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Meaning {
+pub(crate) struct Meaning {
     /// Method name and request-URI of a request.
-    pub request: Option<(Vec<u8>, Vec<u8>)>,
-    pub code: Option<u16>,
-    pub head_end: usize,
-    pub end: usize,
-    pub transport: Vec<u8>,
-    pub host: Vec<u8>,
-    pub port: Option<u16>,
-    pub branch: Vec<u8>,
-    pub received: Vec<u8>,
+    pub(crate) request: Option<(Vec<u8>, Vec<u8>)>,
+    pub(crate) code: Option<u16>,
+    pub(crate) head_end: usize,
+    pub(crate) end: usize,
+    pub(crate) transport: Vec<u8>,
+    pub(crate) host: Vec<u8>,
+    pub(crate) port: Option<u16>,
+    pub(crate) branch: Vec<u8>,
+    pub(crate) received: Vec<u8>,
     /// None: absent; `Some(None)`: asked for.
-    pub rport: Option<Option<u16>>,
-    pub from: (Vec<u8>, Vec<u8>),
-    pub to: (Vec<u8>, Vec<u8>),
-    pub call_id: Vec<u8>,
-    pub cseq: (u32, Vec<u8>),
-    pub max_forwards: Option<u32>,
-    pub content_length: Option<u32>,
-    pub expires: Option<u32>,
+    pub(crate) rport: Option<Option<u16>>,
+    pub(crate) from: (Vec<u8>, Vec<u8>),
+    pub(crate) to: (Vec<u8>, Vec<u8>),
+    pub(crate) call_id: Vec<u8>,
+    pub(crate) cseq: (u32, Vec<u8>),
+    pub(crate) max_forwards: Option<u32>,
+    pub(crate) content_length: Option<u32>,
+    pub(crate) expires: Option<u32>,
     /// Name and values of each header that may hold several.
-    pub lists: Vec<(&'static str, Vec<Vec<u8>>)>,
-    pub header_lines: usize,
+    pub(crate) lists: Vec<(&'static str, Vec<Vec<u8>>)>,
+    pub(crate) header_lines: usize,
 }
 
-pub const LISTS: [&str; 10] =
+pub(crate) const LISTS: [&str; 10] =
     ["via", "route", "record-route", "contact", "path", "proxy-require", "supported", "replaces", "join", "x-watched"];
 
 type Found<T> = Option<T>;
+/// Lower-case names and values.
+type Params = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// What `bytes` mean; none if something is wrong with them.
-pub fn parse(bytes: &[u8]) -> Found<Meaning> {
+pub(crate) fn parse(bytes: &[u8]) -> Found<Meaning> {
     let (lines, head_end) = lines(bytes)?;
     let (start, headers) = lines.split_first()?;
     let mut meaning = Meaning { head_end, end: bytes.len(), ..Meaning::default() };
@@ -262,7 +264,7 @@ impl Eat<'_> {
     }
 
     /// The parameters up to the end or a comma: lower-case name and value.
-    fn params(&mut self) -> Found<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    fn params(&mut self) -> Found<Params> {
         let mut params = Vec::new();
         loop {
             self.spaces();
@@ -293,7 +295,7 @@ fn is_loose(byte: u8) -> bool {
 }
 
 /// The only parameter of this name: none if it stands twice or is empty, `Some(None)` if absent.
-fn only(params: &[(Vec<u8>, Option<Vec<u8>>)], name: &[u8]) -> Found<Option<Vec<u8>>> {
+fn only(params: &Params, name: &[u8]) -> Found<Option<Vec<u8>>> {
     let mut found = params.iter().filter(|(own, _)| own == name);
     match (found.next(), found.next()) {
         (None, _) => Some(None),

@@ -1,0 +1,410 @@
+//! Sets, nodes and rules: what a reload may change.
+//!
+//! Checks all of them against each other and against the listeners, and turns them into a
+//! `PlanSpec` once the names of nodes have addresses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::address::{self, Host};
+use super::fault::{Fault, Faults, Source, unknown};
+use super::file::{self, File, Text};
+use super::ports::{Local, word};
+use super::size;
+use crate::balance::{
+    ContactMode, HostMatch, Intent, KeyBy, Keys, LostDialog, NODES_MAX, NodeId, NodeSpec, PathMode, PlanSpec, Rule, SetIx,
+    SetPolicy, SetSpec, SourceForm, SourceHeader,
+};
+use crate::control::Addresses;
+use crate::packet::{PortId, PortRole};
+use crate::sip::{Method, WATCH_MAX, Watch};
+
+/// Longest name of a set or node, bytes.
+const NAME_MAX: usize = 64;
+/// Port of a node that the file gives none (RFC 3261 19.1.2).
+const SIP_PORT: u16 = 5060;
+
+/// Methods that rules and keys can name.
+const METHODS: [Method; 14] = [
+    Method::Invite,
+    Method::Ack,
+    Method::Cancel,
+    Method::Bye,
+    Method::Prack,
+    Method::Register,
+    Method::Options,
+    Method::Publish,
+    Method::Message,
+    Method::Info,
+    Method::Update,
+    Method::Subscribe,
+    Method::Notify,
+    Method::Refer,
+];
+
+/// Headers that nodes read for themselves and the scanner does not know.
+const TAKEN: [&str; 5] = ["content-type", "c", "require", "authorization", "proxy-authorization"];
+
+/// The nodes as the file gives them, checked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cluster {
+    sets: Vec<SetSpec>,
+    nodes: Vec<Node>,
+    rules: Vec<Rule>,
+    /// How many of them stand in the file.
+    written: usize,
+    trusted: Vec<IpNet>,
+    families: [bool; 2],
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    set: SetIx,
+    id: NodeId,
+    spec: NodeSpec,
+    /// Primary and backup, each with what to say if it does not resolve.
+    addresses: Vec<(Host, u16, Fault)>,
+}
+
+impl Cluster {
+    pub(super) fn read(file: &File, local: &Local, source: &mut Source) -> Self {
+        let mut cluster =
+            Self { trusted: local.trusted.clone(), families: local.families(), ..Self::default() };
+        let mut watched: Vec<String> = Vec::new();
+        for (set, ix) in file.set.iter().zip(0..) {
+            cluster.set(set, SetIx(ix), local, source, &mut watched);
+        }
+        if file.set.is_empty() {
+            source.fault(0..0, "there is no set; at least one `[[set]]` with a `[[set.node]]` is right");
+        }
+        if cluster.nodes.len() > NODES_MAX {
+            let text = format!("{} nodes are too many; {NODES_MAX} at most is right", cluster.nodes.len());
+            source.fault(0..0, text);
+        }
+        for rule in &file.rule {
+            let rule = cluster.rule(rule, local, source);
+            cluster.rules.extend(rule);
+        }
+        cluster.written = cluster.rules.len();
+        cluster.default_rules(file, local, source);
+        cluster
+    }
+
+    /// Names of nodes that need an address.
+    pub(super) fn names(&self) -> Vec<String> {
+        let hosts = self.nodes.iter().flat_map(|node| &node.addresses);
+        let mut names: Vec<String> = hosts
+            .filter_map(|(host, _, _)| match host {
+                Host::Name(name) => Some(name.clone()),
+                Host::Ip(_) => None,
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    pub(super) fn rules_written(&self) -> usize {
+        self.written
+    }
+
+    /// The whole of what a plan is built of, with what the names of nodes resolved to.
+    pub(super) fn spec(&self, found: &Addresses) -> Result<PlanSpec, Faults> {
+        let mut faults = Vec::new();
+        let mut sets = self.sets.clone();
+        for node in &self.nodes {
+            let mut spec = node.spec.clone();
+            for (place, (host, port, fault)) in spec.addrs.iter_mut().zip(&node.addresses) {
+                match self.resolve(host, found) {
+                    Ok(ip) => *place = Some(SocketAddr::new(ip, *port)),
+                    Err(text) => faults.push(Fault { text, ..fault.clone() }),
+                }
+            }
+            if let Some(set) = sets.get_mut(usize::from(node.set.0)) {
+                set.nodes.push(spec);
+            }
+        }
+        if faults.is_empty() {
+            Ok(PlanSpec { sets, rules: self.rules.clone(), trusted: self.trusted.clone() })
+        } else {
+            Err(Faults(faults))
+        }
+    }
+
+    fn resolve(&self, host: &Host, found: &Addresses) -> Result<IpAddr, String> {
+        let name = match host {
+            Host::Ip(ip) => return Ok(*ip),
+            Host::Name(name) => name,
+        };
+        let known = found.get(name).map(Vec::as_slice).unwrap_or_default();
+        if known.is_empty() {
+            return Err(format!("`{name}` does not resolve to an address; a name with an A or AAAA record is right"));
+        }
+        // The lowest, so that the order in which a name server lists them moves nothing.
+        known.iter().copied().filter(|ip| self.speaks(*ip)).min().ok_or_else(|| {
+            let list: Vec<String> = known.iter().map(ToString::to_string).collect();
+            format!("`{name}` resolves to {} only, and no `[[node_side]]` is of that family", list.join(", "))
+        })
+    }
+
+    fn speaks(&self, ip: IpAddr) -> bool {
+        let [v4, v6] = self.families;
+        if ip.is_ipv4() { v4 } else { v6 }
+    }
+
+    fn set(&mut self, set: &file::Set, ix: SetIx, local: &Local, source: &mut Source, watched: &mut Vec<String>) {
+        let name = set.name.get_ref();
+        if let Err(text) = word("set", name, NAME_MAX) {
+            source.fault(set.name.span(), text);
+        }
+        if self.sets.iter().any(|other| other.name == *name) {
+            source.fault(set.name.span(), format!("there is a set `{name}` already; a name of its own is right"));
+        }
+        let slots_log2 = match set.slots.as_ref().map(|slots| (*slots.get_ref(), slots.span())) {
+            None => 18,
+            Some((slots, _)) if slots > 0 && (10..=18).contains(&slots.ilog2()) && slots.count_ones() == 1 => slots.ilog2() as u8,
+            Some((slots, at)) => {
+                source.fault(at, format!("slots = {slots}; a power of two from 1024 to 262144 is right"));
+                18
+            }
+        };
+        let keys = keys(set, source, watched);
+        let policy = policy(set, local, source, watched);
+        if set.node.is_empty() {
+            source.fault(set.name.span(), format!("set `{name}` has no node; at least one `[[set.node]]` is right"));
+        }
+        self.sets.push(SetSpec { name: name.clone(), slots_log2, keys, policy, nodes: Vec::new() });
+        for node in &set.node {
+            self.node(node, ix, local, source);
+        }
+    }
+
+    fn node(&mut self, node: &file::Node, set: SetIx, local: &Local, source: &mut Source) {
+        let name = node.name.get_ref();
+        if let Err(text) = word("node", name, NAME_MAX) {
+            source.fault(node.name.span(), text);
+        }
+        let id = match &node.id {
+            Some(id) => source.within("id", id, 0..(1 << 32)).map(|id| NodeId(id as u32)),
+            None => Some(NodeId::of_name(name)),
+        };
+        if self.nodes.iter().any(|other| other.spec.name == *name) {
+            source.fault(node.name.span(), format!("there is a node `{name}` already; a name of its own is right"));
+        } else if let Some(other) = self.nodes.iter().find(|other| Some(other.id) == id) {
+            let at = node.id.as_ref().map_or(node.name.span(), toml::Spanned::span);
+            let text = format!("node `{}` has the id {} already; another `id` is right", other.spec.name, other.id.0);
+            source.fault(at, text);
+        }
+        let mut addresses = Vec::new();
+        for text in std::iter::once(&node.address).chain(&node.pair) {
+            addresses.extend(self.address(text, set, &addresses, local, source));
+        }
+        let weight = node.weight.as_ref().and_then(|weight| source.within("weight", weight, 1..65_536));
+        let intents = [("serve", Intent::Serve), ("drain", Intent::Drain), ("stop", Intent::Stop)];
+        let intent = node.intent.as_ref().and_then(|word| source.choice("intent", word, &intents));
+        let spec = NodeSpec {
+            id,
+            name: name.clone(),
+            weight: weight.unwrap_or(100) as u32,
+            labels: node.labels.clone().into_iter().collect(),
+            intent: intent.unwrap_or_default(),
+            addrs: [None; 2],
+        };
+        self.nodes.push(Node { set, id: id.unwrap_or(NodeId(0)), spec, addresses });
+    }
+
+    fn address(
+        &self,
+        text: &Text,
+        set: SetIx,
+        own: &[(Host, u16, Fault)],
+        local: &Local,
+        source: &mut Source,
+    ) -> Option<(Host, u16, Fault)> {
+        let (host, port) = match address::host_port(text.get_ref()) {
+            Ok((host, port)) => (host, port.unwrap_or(SIP_PORT)),
+            Err(fault) => {
+                source.fault(text.span(), fault);
+                return None;
+            }
+        };
+        if let Host::Ip(ip) = host {
+            if ip.is_unspecified() || ip.is_multicast() {
+                source.fault(text.span(), format!("{ip} is no address of one node; its own address is right"));
+            } else if !self.speaks(ip) {
+                let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                source.fault(text.span(), format!("no `[[node_side]]` is {family}; one that is, or another address, is right"));
+            }
+            if let Some(port) = local.ports.iter().find(|own| own.local.bind == SocketAddr::new(ip, port)) {
+                source.fault(text.span(), format!("{} is sipring itself; the node's own address is right", port.local.bind));
+            }
+        }
+        let same = |(other, number, _): &(Host, u16, Fault)| *other == host && *number == port;
+        let others = self.nodes.iter().filter(|node| node.set == set);
+        if let Some(other) = others.clone().find(|node| node.addresses.iter().any(same)) {
+            let text_of = format!("node `{}` has this address already; an address of its own is right", other.spec.name);
+            source.fault(text.span(), text_of);
+        } else if own.iter().any(same) {
+            source.fault(text.span(), "`pair` is `address` again; the second address of the pair is right");
+        }
+        let fault = source.at(text.span(), "");
+        Some((host, port, fault))
+    }
+
+    fn set_ix(&self, name: &Text, source: &mut Source) -> Option<SetIx> {
+        let sets: Vec<(&str, SetIx)> = self.sets.iter().zip(0..).map(|(set, ix)| (set.name.as_str(), SetIx(ix))).collect();
+        source.choice("set", name, &sets)
+    }
+
+    fn rule(&self, rule: &file::Rule, local: &Local, source: &mut Source) -> Option<Rule> {
+        let listener = rule.listener.as_ref().map(|name| local.named(source, name));
+        let method = rule.method.as_ref().map(|name| method(name, source));
+        let host = rule.host.as_ref().map(|host| {
+            let found = HostMatch::new(host.get_ref());
+            if found.is_none() {
+                let text = format!("`{}` is no host to compare with; `sip.example.com` or `*.example.com` is right", host.get_ref());
+                source.fault(host.span(), text);
+            }
+            found
+        });
+        let net = rule.source.as_ref().map(|net| {
+            address::net(net.get_ref()).map_err(|text| source.fault(net.span(), text)).ok()
+        });
+        let set = self.set_ix(&rule.set, source);
+        // A part that is there and wrong must not become a rule that matches more.
+        let part = |given: bool, sound: bool| !given || sound;
+        let sound = part(listener.is_some(), listener.flatten().is_some())
+            && part(method.is_some(), method.flatten().is_some())
+            && part(net.is_some(), net.flatten().is_some());
+        let host_sound = part(host.is_some(), host.as_ref().is_some_and(Option::is_some));
+        (sound && host_sound).then_some(Rule {
+            listener: listener.flatten(),
+            method: method.flatten(),
+            host: host.flatten(),
+            source: net.flatten(),
+            set: set?,
+        })
+    }
+
+    /// Where requests go that no rule matches: the listener's set, else the only one there is.
+    fn default_rules(&mut self, file: &File, local: &Local, source: &mut Source) {
+        let all = |listener, set| Rule { listener, method: None, host: None, source: None, set };
+        let named: HashMap<&str, &Text> = file
+            .listener
+            .iter()
+            .filter_map(|listener| Some((listener.get_ref().name.get_ref().as_str(), listener.get_ref().set.as_ref()?)))
+            .collect();
+        for (port, at) in local.ports.iter().zip(0..).filter(|(port, _)| port.edge && port.local.role == PortRole::Listener) {
+            if let Some(set) = named.get(port.name.as_str()).and_then(|name| self.set_ix(name, source)) {
+                self.rules.push(all(Some(PortId(at)), set));
+            }
+        }
+        if self.sets.len() == 1 {
+            self.rules.push(all(None, SetIx(0)));
+        }
+    }
+}
+
+fn method(name: &Text, source: &mut Source) -> Option<u8> {
+    let choices: Vec<(&str, u8)> = METHODS.iter().map(|method| (method.name(), *method as u8)).collect();
+    source.choice("method", name, &choices)
+}
+
+fn keys(set: &file::Set, source: &mut Source, watched: &mut Vec<String>) -> Keys {
+    let default = set.key.as_ref().and_then(|text| key(text, source, watched)).unwrap_or_default();
+    let mut overrides: BTreeMap<u8, KeyBy> = BTreeMap::new();
+    // Binding and look-up must meet: a registrar's node is found by what was registered.
+    overrides.insert(Method::Register as u8, KeyBy::Aor);
+    for (name, text) in &set.keys {
+        if let (Some(method), Some(key)) = (method(name, source), key(text, source, watched)) {
+            overrides.insert(method, key);
+        }
+    }
+    Keys::new(&default, &overrides.into_iter().collect::<Vec<_>>())
+}
+
+fn key(text: &Text, source: &mut Source, watched: &mut Vec<String>) -> Option<KeyBy> {
+    let named = text.get_ref().strip_prefix("header:").map(str::trim);
+    if let Some(name) = named {
+        return watch(name, text, source, watched).then(|| KeyBy::Header(name.to_owned()));
+    }
+    let choices = [
+        ("call-id", KeyBy::CallId),
+        ("user", KeyBy::User),
+        ("aor", KeyBy::Aor),
+        ("request-user", KeyBy::RequestUser),
+        ("source", KeyBy::Source),
+    ];
+    let found = choices.iter().find(|(name, _)| name == text.get_ref()).map(|(_, key)| key.clone());
+    if found.is_none() {
+        let names = ["call-id", "user", "aor", "request-user", "source", "header:NAME"];
+        source.fault(text.span(), unknown("key", text.get_ref(), &names));
+    }
+    found
+}
+
+/// Notes a header that the scanner must look for besides its own; false if it cannot.
+fn watch(name: &str, at: &Text, source: &mut Source, watched: &mut Vec<String>) -> bool {
+    if Watch::new(&[name]).is_none() {
+        source.fault(at.span(), format!("`{name}` cannot be looked for; a token of at most 64 characters that is no routing header is right"));
+        return false;
+    }
+    if !watched.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+        watched.push(name.to_owned());
+        if watched.len() > WATCH_MAX {
+            let text = format!("`{name}` is one header too many to look for; {WATCH_MAX} at most, over all sets, is right");
+            source.fault(at.span(), text);
+            return false;
+        }
+    }
+    true
+}
+
+fn policy(set: &file::Set, local: &Local, source: &mut Source, watched: &mut Vec<String>) -> SetPolicy {
+    let lost = [("refuse", LostDialog::Refuse), ("rehash", LostDialog::Rehash)];
+    let path = [("always", PathMode::Always), ("supported", PathMode::Supported), ("off", PathMode::Off)];
+    let contact = [("keep", ContactMode::Keep), ("rewrite", ContactMode::Rewrite)];
+    let panic = [("refuse", false), ("use_all", true)];
+    let egress = set.egress.as_ref().and_then(|name| {
+        let port = local.named(source, name)?;
+        if !local.ports.get(usize::from(port.0)).is_some_and(|port| port.edge) {
+            source.fault(name.span(), format!("`{}` faces nodes; a listener that faces clients is right", name.get_ref()));
+        }
+        Some(port)
+    });
+    SetPolicy {
+        lost_dialog: set.lost_dialog.as_ref().and_then(|w| source.choice("lost_dialog", w, &lost)).unwrap_or_default(),
+        relay_503: set.relay_503.unwrap_or(false),
+        egress,
+        path: set.path.as_ref().and_then(|w| source.choice("path", w, &path)).unwrap_or_default(),
+        contact: set.contact.as_ref().and_then(|w| source.choice("contact", w, &contact)).unwrap_or_default(),
+        source_header: set.source_header.as_ref().and_then(|header| source_header(header, local, source, watched)),
+        use_all_when_down: set.panic.as_ref().and_then(|w| source.choice("panic", w, &panic)).unwrap_or(false),
+    }
+}
+
+fn source_header(
+    header: &file::SourceHeader,
+    local: &Local,
+    source: &mut Source,
+    watched: &mut Vec<String>,
+) -> Option<SourceHeader> {
+    let name = header.name.get_ref();
+    let forms = [("full", SourceForm::Full), ("address", SourceForm::Address)];
+    let form = header.form.as_ref().and_then(|word| source.choice("form", word, &forms)).unwrap_or_default();
+    if TAKEN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
+        source.fault(header.name.span(), format!("`{name}` is a header of its own; a name such as X-Sipring-Source is right"));
+        return None;
+    }
+    if !watch(name, &header.name, source, watched) {
+        return None;
+    }
+    for port in local.ports.iter().filter(|port| port.edge) {
+        if let Some(text) = size::source_excess(name, form == SourceForm::Full, &port.name, port.local.bind) {
+            source.fault(header.name.span(), text);
+        }
+    }
+    Some(SourceHeader { name: name.clone(), form })
+}

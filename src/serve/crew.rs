@@ -1,0 +1,195 @@
+//! The workers: each on its cpu, with memory of its own, all started or none.
+//!
+//! Made once by `serve`, then handed to control as closures. A worker that ends unasked ends the
+//! process: its sockets would swallow their share of the traffic.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use core_affinity::CoreId;
+
+use super::told::{Figures, print};
+use crate::config::Config;
+use crate::control::{Hooks, Wish};
+use crate::datapath::{self, Mmsg, Waker};
+use crate::packet::{Pool, PoolOptions, WorkerId};
+use crate::shard::{Asks, Marks, Shard, Shared, Site, State};
+use crate::worker::{Parts, Post, Worker};
+
+/// Questions of workers that wait for control.
+const ASKS_MAX: usize = 1_024;
+
+/// The workers that run.
+pub(super) struct Crew {
+    posts: Vec<Arc<Post>>,
+    threads: Vec<JoinHandle<()>>,
+    pub(super) figures: Arc<[Figures]>,
+    shared: Shared,
+    pool: &'static Pool,
+    origin: Instant,
+    stopping: Arc<AtomicBool>,
+}
+
+/// What one worker is started with.
+struct Seat {
+    me: WorkerId,
+    cpu: Option<CoreId>,
+    options: datapath::Options,
+    waker: Waker,
+}
+
+impl Crew {
+    /// Starts one worker on each of `cpus`, and waits until all receive.
+    pub(super) fn start(
+        config: &Config,
+        site: Arc<Site>,
+        cpus: &[Option<CoreId>],
+        state: &State,
+    ) -> Result<Self, String> {
+        let marks = Arc::new(Marks::new(config.shard.marks_max, config.shard.ringing_max_s));
+        let wakers = cpus.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
+        let wakers = wakers.map_err(|error| format!("a waker cannot be made: {error}"))?;
+        let mut crew = Self {
+            posts: wakers.iter().map(|waker| Post::new(config.cpus.mail_max, waker.clone())).collect(),
+            threads: Vec::with_capacity(cpus.len()),
+            figures: cpus.iter().map(|_| Figures::default()).collect(),
+            shared: Shared { site, marks, asks: Arc::new(Asks::new(ASKS_MAX)) },
+            pool: pool(config.cpus.packets, cpus.first().copied().flatten())?,
+            origin: origin(),
+            stopping: Arc::default(),
+        };
+        let started = crew.seat_all(config, cpus, wakers, state);
+        if started.is_err() {
+            crew.stop();
+        }
+        started.map(|()| crew)
+    }
+
+    fn seat_all(
+        &mut self,
+        config: &Config,
+        cpus: &[Option<CoreId>],
+        wakers: Vec<Waker>,
+        state: &State,
+    ) -> Result<(), String> {
+        let (ready, started) = mpsc::channel();
+        for ((me, cpu), waker) in (0..).map(WorkerId).zip(cpus).zip(wakers) {
+            let seat = Seat { me, cpu: *cpu, options: datapath_options(config, me), waker };
+            let thread = self.seat(seat, state.clone(), ready.clone())?;
+            self.threads.push(thread);
+        }
+        drop(ready);
+        let ended = |_| Err("a worker ended while it started".to_owned());
+        cpus.iter().try_for_each(|_| started.recv().unwrap_or_else(ended))
+    }
+
+    fn seat(&self, seat: Seat, state: State, ready: mpsc::Sender<Result<(), String>>) -> Result<JoinHandle<()>, String> {
+        let me = seat.me;
+        let figures = self.figures.get(usize::from(me.0)).cloned().unwrap_or_default();
+        let parts = Parts {
+            me,
+            posts: self.posts.clone(),
+            pool: self.pool,
+            batch: seat.options.batch,
+            origin: self.origin,
+            ledger: figures.ledger.clone(),
+        };
+        let (shared, stopping) = (self.shared.clone(), self.stopping.clone());
+        let body = move || match sit(&seat, shared, state, &figures, parts) {
+            Ok(worker) => {
+                tracing::info!(worker = me.0, cpu = seat.cpu.map(|cpu| cpu.id), "worker_started");
+                let _ = ready.send(Ok(()));
+                drop(ready);
+                let _vital = Vital { me, stopping };
+                if let Err(error) = worker.run() {
+                    tracing::error!(worker = me.0, %error, "worker_failed");
+                }
+            }
+            Err(text) => drop(ready.send(Err(text))),
+        };
+        let named = std::thread::Builder::new().name(format!("worker-{}", me.0));
+        named.spawn(body).map_err(|error| format!("a worker cannot be started: {error}"))
+    }
+
+    fn stop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        self.posts.iter().for_each(|post| post.stop());
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+
+    /// What control does with the workers.
+    pub(super) fn hooks(mut self, reload: impl FnMut() -> Result<Wish, String> + Send + 'static) -> Hooks {
+        let posts = self.posts.clone();
+        let (marks, asks, origin) = (self.shared.marks.clone(), self.shared.asks.clone(), self.origin);
+        let figures = self.figures.clone();
+        Hooks {
+            reload: Box::new(reload),
+            post: Box::new(move |state| posts.iter().for_each(|post| post.state(state.clone()))),
+            stop: Box::new(move || self.stop()),
+            pending: Box::new(move || marks.pending(origin.elapsed().as_millis() as u64)),
+            print: Box::new(move || print(&figures)),
+            asks,
+        }
+    }
+}
+
+/// Makes a worker on its own thread: pinned first, so that what it allocates is near its cpu.
+fn sit(seat: &Seat, shared: Shared, state: State, figures: &Figures, parts: Parts) -> Result<Worker<Mmsg>, String> {
+    pin(seat.cpu)?;
+    let told = |error: io::Error| error.to_string();
+    let datapath = Mmsg::open(&seat.options, parts.pool, seat.waker.clone()).map_err(told)?;
+    let shard = Shard::new(seat.me, shared, state, figures.counters.clone());
+    Worker::new(datapath, shard, parts).map_err(told)
+}
+
+/// Ends the process with a worker that ends unasked.
+struct Vital {
+    me: WorkerId,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() || !self.stopping.load(Ordering::Acquire) {
+            tracing::error!(worker = self.me.0, "worker_lost");
+            std::process::abort();
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the origin that workers and control count their time from")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+/// The pool, touched first by a thread on `cpu`, so that its memory is that cpu's.
+fn pool(packets: u32, cpu: Option<CoreId>) -> Result<&'static Pool, String> {
+    let make = move || {
+        pin(cpu)?;
+        Pool::new(&PoolOptions { slots: packets }).map_err(|error| format!("no memory for {packets} packets: {error}"))
+    };
+    std::thread::spawn(make).join().unwrap_or_else(|_| Err("the thread that makes the pool failed".to_owned()))
+}
+
+fn pin(cpu: Option<CoreId>) -> Result<(), String> {
+    match cpu {
+        Some(cpu) if !core_affinity::set_for_current(cpu) => Err(format!("a worker cannot be pinned to cpu {}", cpu.id)),
+        _ => Ok(()),
+    }
+}
+
+fn datapath_options(config: &Config, worker: WorkerId) -> datapath::Options {
+    let cpus = &config.cpus;
+    datapath::Options {
+        ports: config.ports.iter().map(|port| port.local).collect(),
+        worker,
+        workers: config.shard.workers,
+        batch: cpus.batch,
+        receive_buffer: cpus.receive_buffer,
+        send_buffer: cpus.send_buffer,
+        connected_max: cpus.connected_max,
+    }
+}
