@@ -40,7 +40,9 @@ pub(crate) struct Question {
 
 fn source(text: &str) -> Result<SocketAddr, String> {
     let bare = |ip: IpAddr| SocketAddr::new(ip, 5060);
-    text.parse().or_else(|_| text.parse().map(bare)).map_err(|_| "an address, with or without a port, is right".to_owned())
+    text.parse()
+        .or_else(|_| text.parse().map(bare))
+        .map_err(|_| "an address, with or without a port, is right".to_owned())
 }
 
 /// The explanation.
@@ -64,11 +66,14 @@ pub(crate) fn answer(question: &Question) -> Result<String, String> {
     let method = message.method().ok_or("this is a response: it goes where its Via says, not to a chosen node")?;
     let mut text = head(question, &config, port, &bytes, &message, method).map_err(|error| error.to_string())?;
     let Some((rule, set)) = shard::rule_of(&plan, port, method, &bytes, &message, question.source.ip()) else {
-        return Err(format!("{text}rule      none matches: the request is refused; a `set` for the listener or a rule is right"));
+        return Err(format!(
+            "{text}rule      none matches: the request is refused; a `set` for the listener or a rule is right"
+        ));
     };
     let key = shard::key_of(set, &bytes, &message, question.source, &secrets, &watch, &watched);
     let written = config.rules_written();
-    let rule = if rule < written { format!("{} of {written}", rule + 1) } else { "none; the listener's own set".to_owned() };
+    let rule =
+        if rule < written { format!("{} of {written}", rule + 1) } else { "none; the listener's own set".to_owned() };
     choice(&mut text, &rule, &plan, set, &key).map_err(|error| error.to_string())?;
     if question.call_id.is_some() && !matches!(key.by, KeyBy::CallId | KeyBy::Source) {
         text.push_str("note      this set looks at more than the Call-ID, and the rest was made up; use --message\n");
@@ -113,7 +118,12 @@ fn head(
         Method::Unknown => "a method of its own".to_owned(),
         _ => method.name().to_owned(),
     };
-    writeln!(text, "request   {name} {}, Call-ID {}", shown(message.uri().of(bytes)), shown(message.call_id.of(bytes)))?;
+    writeln!(
+        text,
+        "request   {name} {}, Call-ID {}",
+        shown(message.uri().of(bytes)),
+        shown(message.call_id.of(bytes))
+    )?;
     if let Some(port) = config.ports.get(usize::from(port.0)) {
         writeln!(text, "arrives   at listener {} ({}) from {}", port.name, port.local.bind, question.source)?;
     }

@@ -70,7 +70,8 @@ fn check(config: &Config) {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
     if config.secret.is_none() {
-        let _ = writeln!(std::io::stderr(), "warning: {}: absent; `sipring run` makes it", config.secret_file.display());
+        let _ =
+            writeln!(std::io::stderr(), "warning: {}: absent; `sipring run` makes it", config.secret_file.display());
     }
     say(&format!("{}: sound\n", config.file.display()));
 }

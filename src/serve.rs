@@ -117,7 +117,8 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     let figures = crew.figures.clone();
     let again = config.clone();
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));
-    let listeners: Vec<String> = site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
+    let listeners: Vec<String> =
+        site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
     tracing::info!(workers = config.shard.workers, datapath = "mmsg", ?listeners, "ready");
     Ok(Running { control, site, figures })
 }
@@ -192,5 +193,6 @@ fn descriptors(config: &Config) -> Result<(), String> {
         ));
     }
     limit.current = Some(limit.maximum.unwrap_or(need));
-    setrlimit(Resource::Nofile, limit).map_err(|error| format!("the limit of open files cannot be raised to {need}: {error}"))
+    setrlimit(Resource::Nofile, limit)
+        .map_err(|error| format!("the limit of open files cannot be raised to {need}: {error}"))
 }

@@ -125,7 +125,11 @@ fn what_is_no_toml_and_what_has_the_wrong_type_is_told_with_its_place() {
 #[test]
 fn every_word_that_names_something_is_checked_against_what_there_is() {
     for (old, new, wanted) in [
-        ("set = \"pbx\"", "set = \"pbxx\"", "a.toml:43:7: unknown set `pbxx`; did you mean `pbx`? one of: pbx, carrier"),
+        (
+            "set = \"pbx\"",
+            "set = \"pbxx\"",
+            "a.toml:43:7: unknown set `pbxx`; did you mean `pbx`? one of: pbx, carrier",
+        ),
         ("set = \"carrier\"", "set = \"x\"", "a.toml:9:7: unknown set `x`; one of: pbx, carrier"),
         (
             "listener = \"phones\"",
@@ -143,16 +147,31 @@ fn every_word_that_names_something_is_checked_against_what_there_is() {
             "a.toml:30:7: unknown key `callid`; did you mean `call-id`? one of: call-id, user, aor, request-user, source, \
              header:NAME",
         ),
-        ("key = \"source\"", "egress = \"phone\"", "a.toml:30:10: unknown listener `phone`; did you mean `phones`? one of: phones, trunk, node_side"),
-        ("key = \"source\"", "egress = \"node_side\"", "a.toml:30:10: `node_side` faces nodes; a listener that faces clients is right"),
+        (
+            "key = \"source\"",
+            "egress = \"phone\"",
+            "a.toml:30:10: unknown listener `phone`; did you mean `phones`? one of: phones, trunk, node_side",
+        ),
+        (
+            "key = \"source\"",
+            "egress = \"node_side\"",
+            "a.toml:30:10: `node_side` faces nodes; a listener that faces clients is right",
+        ),
         ("key = \"source\"", "path = \"no\"", "a.toml:30:8: unknown path `no`; one of: always, supported, off"),
-        ("key = \"source\"", "contact = \"rewrit\"", "a.toml:30:11: unknown contact `rewrit`; did you mean `rewrite`? one of: keep, rewrite"),
+        (
+            "key = \"source\"",
+            "contact = \"rewrit\"",
+            "a.toml:30:11: unknown contact `rewrit`; did you mean `rewrite`? one of: keep, rewrite",
+        ),
         ("key = \"source\"", "panic = \"all\"", "a.toml:30:9: unknown panic `all`; one of: refuse, use_all"),
     ] {
         assert_eq!(said(old, new), wanted);
     }
     let text = said("key = \"source\"", "keys = { REGISTRE = \"aor\" }");
-    assert!(text.starts_with("a.toml:30:10: unknown method `REGISTRE`; did you mean `REGISTER`? one of: INVITE, ACK,"), "{text}");
+    assert!(
+        text.starts_with("a.toml:30:10: unknown method `REGISTRE`; did you mean `REGISTER`? one of: INVITE, ACK,"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -162,8 +181,16 @@ fn numbers_have_bounds() {
         ("weight = 50", "weight = 65536", "a.toml:26:10: weight = 65536 is out of bounds; 1 to 65535 is right"),
         ("id = 9", "id = 4294967296", "a.toml:34:6: id = 4294967296 is out of bounds; 0 to 4294967295 is right"),
         ("key = \"source\"", "slots = 5000", "a.toml:30:9: slots = 5000; a power of two from 1024 to 262144 is right"),
-        ("\n[[listener]]", "marks_max = 1\n[[listener]]", "a.toml:1:13: marks_max = 1 is out of bounds; 1024 to 268435456 is right"),
-        ("\n[[listener]]", "ringing_max_s = 9999\n[[listener]]", "a.toml:1:17: ringing_max_s = 9999 is out of bounds; 1 to 3600 is right"),
+        (
+            "\n[[listener]]",
+            "marks_max = 1\n[[listener]]",
+            "a.toml:1:13: marks_max = 1 is out of bounds; 1024 to 268435456 is right",
+        ),
+        (
+            "\n[[listener]]",
+            "ringing_max_s = 9999\n[[listener]]",
+            "a.toml:1:17: ringing_max_s = 9999 is out of bounds; 1 to 3600 is right",
+        ),
     ] {
         assert_eq!(said(old, new), wanted);
     }
@@ -188,8 +215,16 @@ fn a_bind_must_be_concrete_and_its_own() {
             "bind = \"192.0.2.1:5060\"",
             "a.toml:8:8: 192.0.2.1:5060 is bound by listener `phones` already; an address or port of its own is right",
         ),
-        ("name = \"trunk\"", "name = \"phones\"", "a.toml:7:8: there is a listener `phones` already; a name of its own is right"),
-        ("name = \"trunk\"", "name = \"node_side\"", "a.toml:7:8: `node_side` is what the node side is called; another name is right"),
+        (
+            "name = \"trunk\"",
+            "name = \"phones\"",
+            "a.toml:7:8: there is a listener `phones` already; a name of its own is right",
+        ),
+        (
+            "name = \"trunk\"",
+            "name = \"node_side\"",
+            "a.toml:7:8: `node_side` is what the node side is called; another name is right",
+        ),
         (
             "name = \"trunk\"",
             "name = \"a trunk\"",
@@ -200,7 +235,11 @@ fn a_bind_must_be_concrete_and_its_own() {
             "ports = \"5055-5062\"",
             "a.toml:13:9: 10.0.0.1:5060 is bound already; a range free of other ports of 10.0.0.1 is right",
         ),
-        ("ports = \"5070-5077\"", "ports = \"5077-5070\"", "a.toml:13:9: `5077-5070` is no range of ports; `5070-5077` is right"),
+        (
+            "ports = \"5070-5077\"",
+            "ports = \"5077-5070\"",
+            "a.toml:13:9: `5077-5070` is no range of ports; `5070-5077` is right",
+        ),
         (
             "[[node_side]]",
             "[[node_side]]\nbind = \"10.0.0.2:5060\"\nports = \"6070-6077\"\n[[node_side]]",
@@ -219,7 +258,11 @@ fn a_bind_must_be_concrete_and_its_own() {
 #[test]
 fn nodes_are_told_apart_by_name_id_and_address() {
     for (old, new, wanted) in [
-        ("name = \"gw1\"", "name = \"pbx1\"", "a.toml:33:8: there is a node `pbx1` already; a name of its own is right"),
+        (
+            "name = \"gw1\"",
+            "name = \"pbx1\"",
+            "a.toml:33:8: there is a node `pbx1` already; a name of its own is right",
+        ),
         ("weight = 50", "id = 9", "a.toml:34:6: node `pbx2` has the id 9 already; another `id` is right"),
         (
             "address = \"10.0.0.12\"",
@@ -279,7 +322,8 @@ fn no_more_headers_are_looked_for_than_the_scanner_can() {
 
 #[test]
 fn all_faults_are_told_at_once_in_the_order_of_the_file() {
-    let text = SOUND.replace("weight = 50", "weight = 0").replace("192.0.2.0/24", "192.0.2.0/99").replace("id = 9", "id = -1");
+    let text =
+        SOUND.replace("weight = 50", "weight = 0").replace("192.0.2.0/24", "192.0.2.0/99").replace("id = 9", "id = -1");
     let files = Files::new();
     let file = files.write("a.toml", &text);
     assert_eq!(
@@ -309,14 +353,23 @@ fn the_tuning_file_is_checked_alike() {
         ("workers = [1, 1]", "cpus.toml:1:11: cpu 1 stands twice; one worker a cpu is right"),
         ("datapath = \"uring\"", "cpus.toml:1:12: unknown datapath `uring`; one of: mmsg"),
         ("batch = 0", "cpus.toml:1:9: batch = 0 is out of bounds; 1 to 1024 is right"),
-        ("\nworker = 2", "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff"),
+        (
+            "\nworker = 2",
+            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff",
+        ),
         ("workers = 9", "a.toml:13:9: 8 worker ports are too few; one for each of 9 workers is right"),
-        ("workers = 8\npackets = 512", "cpus.toml:2:11: 512 packets are too few; two batches for each of 8 workers, 1024, are the least"),
+        (
+            "workers = 8\npackets = 512",
+            "cpus.toml:2:11: 512 packets are too few; two batches for each of 8 workers, 1024, are the least",
+        ),
     ] {
         assert_eq!(said_of_cpus(text), wanted, "{text}");
     }
     let text = said_of_cpus("workers = \"all\"");
-    assert_eq!(text, "cpus.toml:1:11: invalid type: string \"all\"; expected a list of cpus such as [0, 1], or a count such as 2");
+    assert_eq!(
+        text,
+        "cpus.toml:1:11: invalid type: string \"all\"; expected a list of cpus such as [0, 1], or a count such as 2"
+    );
 }
 
 #[test]
@@ -395,10 +448,8 @@ fn a_bind_that_serves_both_sides_is_one_port() {
 
 #[test]
 fn an_advertised_name_without_a_port_gets_that_of_the_bind() {
-    let config = sound(&SOUND.replace(
-        "bind = \"10.0.0.1:5060\"",
-        "bind = \"10.0.0.1:5060\"\nadvertise = \"In.example.com\"",
-    ));
+    let config =
+        sound(&SOUND.replace("bind = \"10.0.0.1:5060\"", "bind = \"10.0.0.1:5060\"\nadvertise = \"In.example.com\""));
     let names: Vec<&str> = config.ports[2..5].iter().map(|port| port.advertise.as_str()).collect();
     assert_eq!(names, ["in.example.com:5060", "in.example.com:5070", "in.example.com:5071"]);
 }
@@ -410,10 +461,16 @@ fn names_of_nodes_become_addresses_of_a_family_that_the_node_side_speaks() {
     let found = |ips: &[&str]| -> Addresses {
         [("pbx2.example.com".to_owned(), ips.iter().map(|ip| ip.parse().unwrap()).collect())].into()
     };
-    let address = |ips: &[&str]| config.plan_spec(&found(ips)).map(|spec| spec.sets[0].nodes[1].addrs[0].unwrap().to_string());
+    let address =
+        |ips: &[&str]| config.plan_spec(&found(ips)).map(|spec| spec.sets[0].nodes[1].addrs[0].unwrap().to_string());
     assert_eq!(address(&["2001:db8::1", "10.0.0.9", "10.0.0.8"]).unwrap(), "10.0.0.8:5090");
     let text = address(&[]).unwrap_err().to_string();
-    assert!(text.ends_with("a.toml:25:11: `pbx2.example.com` does not resolve to an address; a name with an A or AAAA record is right"), "{text}");
+    assert!(
+        text.ends_with(
+            "a.toml:25:11: `pbx2.example.com` does not resolve to an address; a name with an A or AAAA record is right"
+        ),
+        "{text}"
+    );
     let text = address(&["2001:db8::1"]).unwrap_err().to_string();
     assert!(text.ends_with("resolves to 2001:db8::1 only, and no `[[node_side]]` is of that family"), "{text}");
 }

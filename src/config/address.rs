@@ -54,9 +54,9 @@ pub(super) fn host_port(text: &str) -> Result<(Host, Option<u16>), String> {
 
 /// An address to bind: concrete, with a port.
 pub(super) fn bind(text: &str) -> Result<SocketAddr, String> {
-    let addr: SocketAddr = text
-        .parse()
-        .map_err(|_| format!("`{text}` is no address with a port; `192.0.2.1:5060` or `[2001:db8::1]:5060` is right"))?;
+    let addr: SocketAddr = text.parse().map_err(|_| {
+        format!("`{text}` is no address with a port; `192.0.2.1:5060` or `[2001:db8::1]:5060` is right")
+    })?;
     port_of(addr.port())?;
     if addr.ip().is_unspecified() {
         return Err(format!(
@@ -115,7 +115,8 @@ mod tests {
         ] {
             assert_eq!(host_port(text).unwrap(), (host, port), "{text}");
         }
-        for bad in ["", "10.0.0.256", "10.0.0.1:0", "10.0.0.1:99999", "a b", "a..b", "pbx:", "sip:pbx", "[::1", "1.2.3"] {
+        for bad in ["", "10.0.0.256", "10.0.0.1:0", "10.0.0.1:99999", "a b", "a..b", "pbx:", "sip:pbx", "[::1", "1.2.3"]
+        {
             assert!(host_port(bad).is_err(), "{bad}");
         }
     }

@@ -14,8 +14,8 @@ use super::file::{self, File, Text};
 use super::ports::{Local, word};
 use super::size;
 use crate::balance::{
-    ContactMode, HostMatch, Intent, KeyBy, Keys, LostDialog, NODES_MAX, NodeId, NodeSpec, PathMode, PlanSpec, Rule, SetIx,
-    SetPolicy, SetSpec, SourceForm, SourceHeader,
+    ContactMode, HostMatch, Intent, KeyBy, Keys, LostDialog, NODES_MAX, NodeId, NodeSpec, PathMode, PlanSpec, Rule,
+    SetIx, SetPolicy, SetSpec, SourceForm, SourceHeader,
 };
 use crate::control::Addresses;
 use crate::packet::{PortId, PortRole};
@@ -70,8 +70,7 @@ struct Node {
 
 impl Cluster {
     pub(super) fn read(file: &File, local: &Local, source: &mut Source) -> Self {
-        let mut cluster =
-            Self { trusted: local.trusted.clone(), families: local.families(), ..Self::default() };
+        let mut cluster = Self { trusted: local.trusted.clone(), families: local.families(), ..Self::default() };
         let mut watched: Vec<String> = Vec::new();
         for (set, ix) in file.set.iter().zip(0..) {
             cluster.set(set, SetIx(ix), local, source, &mut watched);
@@ -164,7 +163,9 @@ impl Cluster {
         }
         let slots_log2 = match set.slots.as_ref().map(|slots| (*slots.get_ref(), slots.span())) {
             None => 18,
-            Some((slots, _)) if slots > 0 && (10..=18).contains(&slots.ilog2()) && slots.count_ones() == 1 => slots.ilog2() as u8,
+            Some((slots, _)) if slots > 0 && (10..=18).contains(&slots.ilog2()) && slots.count_ones() == 1 => {
+                slots.ilog2() as u8
+            }
             Some((slots, at)) => {
                 source.fault(at, format!("slots = {slots}; a power of two from 1024 to 262144 is right"));
                 18
@@ -235,16 +236,23 @@ impl Cluster {
                 source.fault(text.span(), format!("{ip} is no address of one node; its own address is right"));
             } else if !self.speaks(ip) {
                 let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
-                source.fault(text.span(), format!("no `[[node_side]]` is {family}; one that is, or another address, is right"));
+                source.fault(
+                    text.span(),
+                    format!("no `[[node_side]]` is {family}; one that is, or another address, is right"),
+                );
             }
             if let Some(port) = local.ports.iter().find(|own| own.local.bind == SocketAddr::new(ip, port)) {
-                source.fault(text.span(), format!("{} is sipring itself; the node's own address is right", port.local.bind));
+                source.fault(
+                    text.span(),
+                    format!("{} is sipring itself; the node's own address is right", port.local.bind),
+                );
             }
         }
         let same = |(other, number, _): &(Host, u16, Fault)| *other == host && *number == port;
         let others = self.nodes.iter().filter(|node| node.set == set);
         if let Some(other) = others.clone().find(|node| node.addresses.iter().any(same)) {
-            let text_of = format!("node `{}` has this address already; an address of its own is right", other.spec.name);
+            let text_of =
+                format!("node `{}` has this address already; an address of its own is right", other.spec.name);
             source.fault(text.span(), text_of);
         } else if own.iter().any(same) {
             source.fault(text.span(), "`pair` is `address` again; the second address of the pair is right");
@@ -254,7 +262,8 @@ impl Cluster {
     }
 
     fn set_ix(&self, name: &Text, source: &mut Source) -> Option<SetIx> {
-        let sets: Vec<(&str, SetIx)> = self.sets.iter().zip(0..).map(|(set, ix)| (set.name.as_str(), SetIx(ix))).collect();
+        let sets: Vec<(&str, SetIx)> =
+            self.sets.iter().zip(0..).map(|(set, ix)| (set.name.as_str(), SetIx(ix))).collect();
         source.choice("set", name, &sets)
     }
 
@@ -264,14 +273,18 @@ impl Cluster {
         let host = rule.host.as_ref().map(|host| {
             let found = HostMatch::new(host.get_ref());
             if found.is_none() {
-                let text = format!("`{}` is no host to compare with; `sip.example.com` or `*.example.com` is right", host.get_ref());
+                let text = format!(
+                    "`{}` is no host to compare with; `sip.example.com` or `*.example.com` is right",
+                    host.get_ref()
+                );
                 source.fault(host.span(), text);
             }
             found
         });
-        let net = rule.source.as_ref().map(|net| {
-            address::net(net.get_ref()).map_err(|text| source.fault(net.span(), text)).ok()
-        });
+        let net = rule
+            .source
+            .as_ref()
+            .map(|net| address::net(net.get_ref()).map_err(|text| source.fault(net.span(), text)).ok());
         let set = self.set_ix(&rule.set, source);
         // A part that is there and wrong must not become a rule that matches more.
         let part = |given: bool, sound: bool| !given || sound;
@@ -296,7 +309,9 @@ impl Cluster {
             .iter()
             .filter_map(|listener| Some((listener.get_ref().name.get_ref().as_str(), listener.get_ref().set.as_ref()?)))
             .collect();
-        for (port, at) in local.ports.iter().zip(0..).filter(|(port, _)| port.edge && port.local.role == PortRole::Listener) {
+        for (port, at) in
+            local.ports.iter().zip(0..).filter(|(port, _)| port.edge && port.local.role == PortRole::Listener)
+        {
             if let Some(set) = named.get(port.name.as_str()).and_then(|name| self.set_ix(name, source)) {
                 self.rules.push(all(Some(PortId(at)), set));
             }
@@ -348,13 +363,19 @@ fn key(text: &Text, source: &mut Source, watched: &mut Vec<String>) -> Option<Ke
 /// Notes a header that the scanner must look for besides its own; false if it cannot.
 fn watch(name: &str, at: &Text, source: &mut Source, watched: &mut Vec<String>) -> bool {
     if Watch::new(&[name]).is_none() {
-        source.fault(at.span(), format!("`{name}` cannot be looked for; a token of at most 64 characters that is no routing header is right"));
+        source.fault(
+            at.span(),
+            format!(
+                "`{name}` cannot be looked for; a token of at most 64 characters that is no routing header is right"
+            ),
+        );
         return false;
     }
     if !watched.iter().any(|other| other.eq_ignore_ascii_case(name)) {
         watched.push(name.to_owned());
         if watched.len() > WATCH_MAX {
-            let text = format!("`{name}` is one header too many to look for; {WATCH_MAX} at most, over all sets, is right");
+            let text =
+                format!("`{name}` is one header too many to look for; {WATCH_MAX} at most, over all sets, is right");
             source.fault(at.span(), text);
             return false;
         }
@@ -370,7 +391,10 @@ fn policy(set: &file::Set, local: &Local, source: &mut Source, watched: &mut Vec
     let egress = set.egress.as_ref().and_then(|name| {
         let port = local.named(source, name)?;
         if !local.ports.get(usize::from(port.0)).is_some_and(|port| port.edge) {
-            source.fault(name.span(), format!("`{}` faces nodes; a listener that faces clients is right", name.get_ref()));
+            source.fault(
+                name.span(),
+                format!("`{}` faces nodes; a listener that faces clients is right", name.get_ref()),
+            );
         }
         Some(port)
     });
@@ -395,7 +419,10 @@ fn source_header(
     let forms = [("full", SourceForm::Full), ("address", SourceForm::Address)];
     let form = header.form.as_ref().and_then(|word| source.choice("form", word, &forms)).unwrap_or_default();
     if TAKEN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-        source.fault(header.name.span(), format!("`{name}` is a header of its own; a name such as X-Sipring-Source is right"));
+        source.fault(
+            header.name.span(),
+            format!("`{name}` is a header of its own; a name such as X-Sipring-Source is right"),
+        );
         return None;
     }
     if !watch(name, &header.name, source, watched) {

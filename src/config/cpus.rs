@@ -173,7 +173,9 @@ fn workers(choice: &Spanned<Choice>, source: &mut Source) -> Workers {
             for cpu in list {
                 match usize::try_from(*cpu) {
                     Ok(cpu) if !cpus.contains(&cpu) => cpus.push(cpu),
-                    Ok(cpu) => source.fault(choice.span(), format!("cpu {cpu} stands twice; one worker a cpu is right")),
+                    Ok(cpu) => {
+                        source.fault(choice.span(), format!("cpu {cpu} stands twice; one worker a cpu is right"))
+                    }
                     Err(_) => source.fault(choice.span(), format!("{cpu} is no cpu; 0 or more is right")),
                 }
             }

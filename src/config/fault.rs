@@ -77,7 +77,8 @@ impl Source {
 
     /// Reads a file.
     pub(super) fn read(file: &Path) -> Result<Self, Fault> {
-        let text = std::fs::read_to_string(file).map_err(|error| Fault::of_file(file, format!("cannot be read: {error}")))?;
+        let text =
+            std::fs::read_to_string(file).map_err(|error| Fault::of_file(file, format!("cannot be read: {error}")))?;
         Ok(Self::new(file, &text))
     }
 
@@ -105,7 +106,12 @@ impl Source {
     }
 
     /// The one of `choices` that a word names; a fault listing them, and none, if there is no such.
-    pub(super) fn choice<T: Clone>(&mut self, what: &str, word: &toml::Spanned<String>, choices: &[(&str, T)]) -> Option<T> {
+    pub(super) fn choice<T: Clone>(
+        &mut self,
+        what: &str,
+        word: &toml::Spanned<String>,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
         let found = choices.iter().find(|(name, _)| name == word.get_ref());
         if found.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();

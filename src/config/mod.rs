@@ -156,7 +156,10 @@ fn same(ours: &[Port], theirs: &[Port], edge: bool) -> bool {
         let Port { local, name, tag, edge: _, node: _, advertise, aliases, force_rport } = port.clone();
         (local, name, tag.0, advertise, aliases, force_rport)
     };
-    ours.iter().filter(|port| port.edge == edge).map(facts).eq(theirs.iter().filter(|port| port.edge == edge).map(facts))
+    ours.iter()
+        .filter(|port| port.edge == edge)
+        .map(facts)
+        .eq(theirs.iter().filter(|port| port.edge == edge).map(facts))
 }
 
 fn whole(
@@ -201,7 +204,8 @@ fn dns(file: &file::Dns, source: &mut Source) -> DnsOptions {
     let ttl_max_s = whole(&file.ttl_max_s, "ttl_max_s", 1..day, default.ttl_max_s.max(ttl_min_s), source);
     if ttl_max_s < ttl_min_s {
         let at = file.ttl_max_s.as_ref().map_or(0..0, toml::Spanned::span);
-        source.fault(at, format!("ttl_max_s = {ttl_max_s} is less than ttl_min_s = {ttl_min_s}; at least that is right"));
+        source
+            .fault(at, format!("ttl_max_s = {ttl_max_s} is less than ttl_min_s = {ttl_min_s}; at least that is right"));
     }
     let names_max = whole(&file.names_max, "names_max", 16..(1 << 20) + 1, default.names_max as u32, source);
     DnsOptions { servers, ttl_min_s, ttl_max_s, names_max: names_max as usize }

@@ -81,10 +81,16 @@ impl Local {
             source.fault(listener.name.span(), text);
         }
         if NODE_SIDES.contains(&name.as_str()) {
-            source.fault(listener.name.span(), format!("`{name}` is what the node side is called; another name is right"));
+            source.fault(
+                listener.name.span(),
+                format!("`{name}` is what the node side is called; another name is right"),
+            );
         }
         if self.ports.iter().any(|port| port.name == *name) {
-            source.fault(listener.name.span(), format!("there is a listener `{name}` already; a name of its own is right"));
+            source.fault(
+                listener.name.span(),
+                format!("there is a listener `{name}` already; a name of its own is right"),
+            );
         }
         let force = [("auto", ForceRport::Auto), ("always", ForceRport::Always), ("never", ForceRport::Never)];
         let force_rport = listener.force_rport.as_ref().and_then(|word| source.choice("force_rport", word, &force));
@@ -157,18 +163,24 @@ impl Local {
             return source.fault(at, format!("{count} worker ports are too many; {WORKER_PORTS_MAX} at most is right"));
         }
         if count < usize::from(workers) {
-            source.fault(at.clone(), format!("{count} worker ports are too few; one for each of {workers} workers is right"));
+            source.fault(
+                at.clone(),
+                format!("{count} worker ports are too few; one for each of {workers} workers is right"),
+            );
         } else if !count.is_multiple_of(usize::from(workers.max(1))) {
-            let text = format!("{count} worker ports over {workers} workers: some workers hold more of them than others");
+            let text =
+                format!("{count} worker ports over {workers} workers: some workers hold more of them than others");
             source.warn(at.clone(), text);
         }
         let taken = self.ports.iter().map(|port| port.local.bind);
         if let Some(taken) = taken.filter(|addr| addr.ip() == bind.ip()).find(|addr| numbers.contains(&addr.port())) {
-            source.fault(at, format!("{taken} is bound already; a range free of other ports of {} is right", bind.ip()));
+            source
+                .fault(at, format!("{taken} is bound already; a range free of other ports of {} is right", bind.ip()));
         }
         let source_choices = [("worker", false), ("shared", true)];
         let shared = side.node_source.as_ref().and_then(|word| source.choice("node_source", word, &source_choices));
-        let host = home_port.advertise.strip_suffix(&format!(":{}", port_in(&home_port.advertise, bind))).map(str::to_owned);
+        let host =
+            home_port.advertise.strip_suffix(&format!(":{}", port_in(&home_port.advertise, bind))).map(str::to_owned);
         let host = host.unwrap_or_else(|| home_port.advertise.clone());
         let base = if bind.is_ipv6() { 0xC000 } else { 0x8000 };
         let worker_ports = numbers.zip(0_u16..).map(|(number, index)| {
@@ -183,11 +195,13 @@ impl Local {
             };
             self.push(port, side.ports.span())
         });
-        let node_side = NodeSide { listener: home, worker_ports: worker_ports.collect(), shared: shared.unwrap_or(false) };
+        let node_side =
+            NodeSide { listener: home, worker_ports: worker_ports.collect(), shared: shared.unwrap_or(false) };
         let other = self.node_sides.iter().flatten().map(|side| side.worker_ports.len()).find(|other| *other != count);
         if let Some(other) = other {
             // The owner's place in the range is in every branch, and must mean the same worker in both.
-            let text = format!("{count} worker ports here and {other} on the other node side; as many in both is right");
+            let text =
+                format!("{count} worker ports here and {other} on the other node side; as many in both is right");
             source.fault(side.ports.span(), text);
         }
         let Some(place) = self.node_sides.get_mut(usize::from(bind.is_ipv6())) else { return };
@@ -254,7 +268,10 @@ fn advertised(text: Option<&Text>, bind: SocketAddr, source: &mut Source) -> Str
     let Some(text) = text else { return bind.to_string() };
     match address::host_port(text.get_ref()) {
         Ok((Host::Ip(ip), _)) if ip.is_unspecified() => {
-            source.fault(text.span(), format!("`{}` names no place to send to; an address or a name is right", text.get_ref()));
+            source.fault(
+                text.span(),
+                format!("`{}` names no place to send to; an address or a name is right", text.get_ref()),
+            );
             bind.to_string()
         }
         Ok((host, port)) => format!("{host}:{}", port.unwrap_or(bind.port())),

@@ -75,7 +75,8 @@ impl ClusterSecret {
             let key = hex::<16>(&cookie.key, "key", source);
             let (Some(id), Some(key)) = (id, key) else { continue };
             if cookies.iter().any(|(other, _)| *other == id) {
-                source.fault(cookie.id.span(), format!("there is a cookie key {id} already; an id of its own is right"));
+                source
+                    .fault(cookie.id.span(), format!("there is a cookie key {id} already; an id of its own is right"));
             }
             cookies.push((id, key));
             if let Some(sign) = cookie.sign.as_ref().filter(|sign| *sign.get_ref())
@@ -110,12 +111,13 @@ impl ClusterSecret {
         let mut draft = file.as_os_str().to_owned();
         draft.push(format!(".{}", std::process::id()));
         let draft = Path::new(&draft);
-        let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft).and_then(|mut out| {
-            out.write_all(text.as_bytes())?;
-            out.sync_all()?;
-            // A link never replaces a file, unlike a rename: the first instance wins.
-            fs::hard_link(draft, file)
-        });
+        let written =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft).and_then(|mut out| {
+                out.write_all(text.as_bytes())?;
+                out.sync_all()?;
+                // A link never replaces a file, unlike a rename: the first instance wins.
+                fs::hard_link(draft, file)
+            });
         let _ = fs::remove_file(draft);
         match written {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fault(&error).into()),

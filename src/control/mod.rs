@@ -17,8 +17,8 @@ use tokio::sync::{mpsc as letters, oneshot};
 use crate::balance::{Plan, Vitals};
 use crate::shard::{Asks, Names, State};
 
-pub use dns::{Addresses, DnsOptions};
 use dns::NameTable;
+pub use dns::{Addresses, DnsOptions};
 use signals::Signals;
 use turn::Turn;
 

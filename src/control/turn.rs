@@ -60,18 +60,7 @@ enum Event {
 impl Turn {
     pub(super) fn new(options: Options, wish: Wish, hooks: Hooks, names: NameTable, state: State) -> Self {
         let building = JoinSet::new();
-        Self {
-            options,
-            hooks,
-            names,
-            state,
-            wish,
-            next: None,
-            building,
-            names_changed: false,
-            drain: None,
-            ticks: 0,
-        }
+        Self { options, hooks, names, state, wish, next: None, building, names_changed: false, drain: None, ticks: 0 }
     }
 
     /// Runs until the workers have been stopped.

@@ -86,7 +86,12 @@ impl Crew {
         cpus.iter().try_for_each(|_| started.recv().unwrap_or_else(ended))
     }
 
-    fn seat(&self, seat: Seat, state: State, ready: mpsc::Sender<Result<(), String>>) -> Result<JoinHandle<()>, String> {
+    fn seat(
+        &self,
+        seat: Seat,
+        state: State,
+        ready: mpsc::Sender<Result<(), String>>,
+    ) -> Result<JoinHandle<()>, String> {
         let me = seat.me;
         let figures = self.figures.get(usize::from(me.0)).cloned().unwrap_or_default();
         let parts = Parts {
@@ -176,7 +181,9 @@ fn pool(packets: u32, cpu: Option<CoreId>) -> Result<&'static Pool, String> {
 
 fn pin(cpu: Option<CoreId>) -> Result<(), String> {
     match cpu {
-        Some(cpu) if !core_affinity::set_for_current(cpu) => Err(format!("a worker cannot be pinned to cpu {}", cpu.id)),
+        Some(cpu) if !core_affinity::set_for_current(cpu) => {
+            Err(format!("a worker cannot be pinned to cpu {}", cpu.id))
+        }
         _ => Ok(()),
     }
 }

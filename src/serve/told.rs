@@ -48,7 +48,8 @@ fn line(text: &mut String, lead: &str, name: &str, worker: Option<usize>, label:
         "own_reply" => "code",
         _ => "kind",
     };
-    let code = REPLIES.iter().find(|(_, reason)| name == "own_reply" && *reason == label).map(|(code, _)| code.to_string());
+    let code =
+        REPLIES.iter().find(|(_, reason)| name == "own_reply" && *reason == label).map(|(code, _)| code.to_string());
     let label = code.as_deref().unwrap_or(label);
     let worker = worker.map(|worker| format!("worker=\"{worker}\""));
     let label = (!label.is_empty()).then(|| format!("{what}=\"{label}\""));

@@ -7,8 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::balance::Key;
 use crate::packet::{Egress, Packet};
-use crate::sip::message::{Header, Message, Method, Rport};
-use crate::sip::{self, reply, uri};
+use crate::sip::{self, Header, Message, Method, Rport, reply, uri};
 
 use super::Core;
 use super::request::{Incoming, Refusal};
@@ -162,7 +161,7 @@ fn reason(code: u16) -> &'static str {
 
 /// Writes `Unsupported: ...` with every option tag that Proxy-Require asks for; what does not fit is
 /// left out whole.
-fn unsupported(bytes: &[u8], message: &Message, watch: &crate::sip::message::Watch, out: &mut [u8; 512]) -> usize {
+fn unsupported(bytes: &[u8], message: &Message, watch: &crate::sip::Watch, out: &mut [u8; 512]) -> usize {
     const NAME: &[u8] = b"Unsupported: ";
     let mut length = 0;
     for value in sip::values(bytes, &message.proxy_require, Header::ProxyRequire, watch) {
@@ -187,7 +186,7 @@ fn unsupported(bytes: &[u8], message: &Message, watch: &crate::sip::message::Wat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sip::message::Watch;
+    use crate::sip::Watch;
 
     fn back(via: &str, policy: ForceRport) -> Return {
         let text = format!(

@@ -22,9 +22,7 @@ use std::sync::Arc;
 
 use crate::balance::{Plan, Vitals};
 use crate::packet::{Event, Outbox, Packet, Trouble, WorkerId};
-use crate::sip;
-use crate::sip::edit::{Edit, EditError};
-use crate::sip::message::{Message, Method, Start, WATCH_MAX, Watch};
+use crate::sip::{self, Edit, EditError, Message, Method, Start, WATCH_MAX, Watch};
 
 pub use avoid::AVOID_MS;
 pub use local::RETRY_AFTER_S;

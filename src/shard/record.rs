@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 
 use crate::balance::{COOKIE_MAX, CookieTarget, NodeIx, PathMode, PortTag, Role};
 use crate::packet::PortId;
-use crate::sip::message::{Header, Lines};
-use crate::sip::{self, Text, uri};
+use crate::sip::{self, Header, Lines, Text, uri};
 
 use super::request::{Course, Incoming, NewUri, Party};
 use super::rewrite::Draft;

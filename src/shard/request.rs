@@ -7,9 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::balance::{self, CookieTarget, Endpoint, Intent, LostDialog, NodeIx, PortTag, SetIx};
 use crate::packet::{Egress, PeerId, PortId};
-use crate::sip;
-use crate::sip::message::{Header, Message, Method, Span};
-use crate::sip::uri::{self, Scheme, Uri};
+use crate::sip::{self, Header, Message, Method, Scheme, Span, Uri, uri};
 
 use super::Core;
 use super::names::HostName;

@@ -7,9 +7,7 @@ use std::net::SocketAddr;
 
 use crate::balance::{CookieTarget, Role};
 use crate::packet::{Egress, Packet, PeerId};
-use crate::sip::edit::Edit;
-use crate::sip::message::{Header, Message, Method, Rport, Span, Via};
-use crate::sip::{self, uri};
+use crate::sip::{self, Edit, Header, Message, Method, Rport, Span, Via, uri};
 
 use super::Core;
 use super::verdict::{DropReason, Tally, Verdict};

@@ -6,11 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::balance::{COOKIE_MAX, ContactMode, CookieTarget, Role, SetPolicy, SourceForm};
-use crate::sip::Text;
-use crate::sip::edit::{Edit, EditError};
-use crate::sip::message::{Header, Method, Rport, Span};
-use crate::sip::uri;
-use crate::sip::{self, Value};
+use crate::sip::{self, Edit, EditError, Header, Method, Rport, Span, Text, Value, uri};
 
 use super::Core;
 use super::local::{Return, way_back};

@@ -4,9 +4,7 @@
 //! since the sender chooses what it puts on top.
 
 use crate::balance::{self, Cookie, CookieFault, Role};
-use crate::sip::message::{Header, Span};
-use crate::sip::uri::{self, Uri};
-use crate::sip::{self, Value};
+use crate::sip::{self, Header, Span, Uri, Value, uri};
 
 use super::Core;
 use super::request::{Incoming, Refusal};

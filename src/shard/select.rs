@@ -6,8 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::balance::{self, Endpoint, Intent, KeyBy, Node, NodeIx, NodeSet, Plan, Secrets};
 use crate::packet::PortId;
-use crate::sip::message::{Header, Message, Method, Watch};
-use crate::sip::{self, uri};
+use crate::sip::{self, Header, Message, Method, Watch, uri};
 
 use super::marks::Mark;
 use super::verdict::Tally;

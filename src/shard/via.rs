@@ -8,8 +8,7 @@
 use memchr::memmem;
 
 use crate::balance::{Key, PortTag};
-use crate::sip;
-use crate::sip::message::{Header, Message, Watch};
+use crate::sip::{self, Header, Message, Watch};
 
 /// The magic cookie of RFC 3261 8.1.1.7 and our own mark behind it.
 pub(super) const PREFIX: &[u8] = b"z9hG4bK0r";
