@@ -1,6 +1,6 @@
 //! Losing a node moves its calls and no others, and what is left stays even.
 
-#[path = "prove/spread.rs"]
+#[path = "figures/spread.rs"]
 mod spread;
 
 use spread::{Effort, measure};
