@@ -3,6 +3,7 @@
 //! Reads the arguments, sets up the log, and says on stderr what is wrong; all work is done below.
 //! Exit codes: 0 done, 1 refused or failed, 2 not understood.
 
+#[path = "main/explain.rs"]
 mod explain;
 
 use std::io::Write;

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
-mod rig;
 #[path = "rig/call.rs"]
 mod call;
+mod rig;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 use rig::{Parts, Rig};
-use sipring::sip::Method;
 use sipring::shard::Verdict;
+use sipring::sip::Method;
 
 /// What a transaction is made of.
 #[derive(Clone, Debug)]
@@ -28,7 +28,11 @@ fn transaction() -> impl Strategy<Value = Transaction> {
         1 => "[a-y][a-zA-Z0-9]{1,12}".prop_map(Some),
         1 => Just(None),
     ];
-    let host = prop_oneof![Just("192.0.2.50:5060".to_owned()), Just("phone.example.org".to_owned()), Just("[2001:db8::7]".to_owned())];
+    let host = prop_oneof![
+        Just("192.0.2.50:5060".to_owned()),
+        Just("phone.example.org".to_owned()),
+        Just("[2001:db8::7]".to_owned())
+    ];
     let tag = prop_oneof![9 => "[a-z0-9]{1,16}".prop_map(Some), 1 => Just(None)];
     (branch, host, tag, "[a-zA-Z0-9]{1,40}(@[a-z0-9.]{1,20})?", any::<u32>(), "[a-z0-9]{1,10}")
         .prop_map(|(branch, host, tag, call, number, user)| Transaction { branch, host, tag, call, number, user })

@@ -9,6 +9,7 @@ mod cluster;
 mod cpus;
 mod fault;
 mod file;
+mod policy;
 mod ports;
 mod secret;
 mod size;

@@ -17,11 +17,12 @@ const SOURCE_V6: usize = SOURCE_V4 + V6 + 2 - V4;
 /// Longest address as text.
 const V4: usize = 15;
 const V6: usize = 39;
-/// Longest user part of a cookie that names a node or an IPv4 flow, and an IPv6 flow.
-const COOKIE: usize = 32;
+/// User part of a cookie that names a node, an IPv4 flow and an IPv6 flow.
+const COOKIE_NODE: usize = 25;
+const COOKIE_V4: usize = 31;
 const COOKIE_V6: usize = 50;
-/// `Via: SIP/2.0/UDP ` + `;branch=z9hG4bK` + the longest branch + `;rport` + CRLF.
-const VIA: usize = 17 + 15 + 40 + 6 + 2;
+/// `Via: SIP/2.0/UDP ` + `;branch=` + branch + `;rport` + CRLF.
+const VIA: usize = 17 + 8 + 49 + 6 + 2;
 /// `Record-Route: <sip:` + `@` + `;lr>` + CRLF.
 const RECORD_ROUTE: usize = 19 + 1 + 4 + 2;
 /// `;received=` and `;rport=65535`.
@@ -42,7 +43,7 @@ impl Face<'_> {
     }
 
     fn cookie(&self) -> usize {
-        if self.bind.is_ipv6() { COOKIE_V6 } else { COOKIE }
+        if self.bind.is_ipv6() { COOKIE_V6 } else { COOKIE_V4 }
     }
 }
 
@@ -50,7 +51,7 @@ impl Face<'_> {
 pub(super) fn excess(edge: Face<'_>, node: Face<'_>) -> Option<String> {
     let limit = if edge.bind.is_ipv4() && node.bind.is_ipv4() { GROWTH_V4 } else { GROWTH_V6 };
     // The node-facing value names the client's flow, the edge-facing one the node.
-    let record_routes = 2 * RECORD_ROUTE + edge.advertise.len() + node.advertise.len() + COOKIE + edge.cookie();
+    let record_routes = 2 * RECORD_ROUTE + edge.advertise.len() + node.advertise.len() + COOKIE_NODE + edge.cookie();
     let to_node = VIA + node.sent_by + record_routes + RECEIVED + edge.address();
     let to_client = VIA + edge.sent_by + record_routes + RECEIVED + node.address();
     let growth = to_node.max(to_client);
@@ -97,6 +98,21 @@ mod tests {
         let name = "a".repeat(60);
         let text = excess(face("192.0.2.1:5060", &name), node).unwrap();
         assert!(text.contains("300 is the limit"), "{text}");
+    }
+
+    #[test]
+    fn cookies_are_as_long_as_counted() {
+        use crate::balance::{COOKIE_MAX, CookieKey, CookieKeys, CookieTarget, NodeId, PortTag, Role};
+        let keys = CookieKeys::new(&[CookieKey { id: 255, key: [1; 16] }], 255).unwrap();
+        let flow = |addr: &str| CookieTarget::Flow { listener: PortTag(u16::MAX), addr: addr.parse().unwrap() };
+        let targets = [
+            (CookieTarget::Node(NodeId(u32::MAX)), COOKIE_NODE),
+            (flow("255.255.255.255:65535"), COOKIE_V4),
+            (flow("[2001:db8::1]:65535"), COOKIE_V6),
+        ];
+        for (target, length) in targets {
+            assert_eq!(keys.sign(Role::NodeFacing, &target, Some(1), &mut [0; COOKIE_MAX]), length, "{target:?}");
+        }
     }
 
     #[test]

@@ -53,7 +53,8 @@ enum Event {
     Letter(Option<Letter>),
     Signal(Asked),
     Looked(super::dns::Learned),
-    Built(Option<Result<Built, tokio::task::JoinError>>),
+    /// None: the build panicked.
+    Built(Option<Box<Built>>),
     Tick,
 }
 
@@ -72,7 +73,9 @@ impl Turn {
                 letter = letters.recv() => Event::Letter(letter),
                 asked = signals.next() => Event::Signal(asked),
                 learned = self.names.learn() => Event::Looked(learned),
-                built = self.building.join_next(), if !self.building.is_empty() => Event::Built(built),
+                built = self.building.join_next(), if !self.building.is_empty() => {
+                    Event::Built(built.and_then(Result::ok).map(Box::new))
+                }
                 _ = tick.tick() => Event::Tick,
             };
             if self.handle(event) {
@@ -95,8 +98,8 @@ impl Turn {
             Event::Letter(Some(Letter::Stop) | None) | Event::Signal(Asked::End) => return true,
             Event::Signal(Asked::Print) => (self.hooks.print)(),
             Event::Looked(learned) => self.looked(learned),
-            Event::Built(Some(Ok((change, plan)))) => self.adopt(change, plan),
-            Event::Built(_) => refuse("the build of the plan failed", None),
+            Event::Built(Some(built)) => self.adopt(built.0, built.1),
+            Event::Built(None) => refuse("the build of the plan failed", None),
             Event::Tick => return self.tick(),
         }
         false

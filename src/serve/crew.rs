@@ -145,9 +145,16 @@ impl Crew {
 fn sit(seat: &Seat, shared: Shared, state: State, figures: &Figures, parts: Parts) -> Result<Worker<Mmsg>, String> {
     pin(seat.cpu)?;
     let told = |error: io::Error| error.to_string();
-    let datapath = Mmsg::open(&seat.options, parts.pool, seat.waker.clone()).map_err(told)?;
+    let datapath = Mmsg::open(&seat.options, parts.pool, seat.waker.clone());
+    let datapath = datapath.map_err(|error| named(&told(error), &shared.site))?;
     let shard = Shard::new(seat.me, shared, state, figures.counters.clone());
     Worker::new(datapath, shard, parts).map_err(told)
+}
+
+/// An error of the datapath, with what the file calls the port that it speaks of.
+fn named(error: &str, site: &Site) -> String {
+    let port = site.ports().iter().find(|port| error.contains(&format!(" {} ", port.local.bind)));
+    port.map_or_else(|| error.to_owned(), |port| format!("`{}`: {error}", port.name))
 }
 
 /// Ends the process with a worker that ends unasked.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use crate::balance::{Plan, Vitals};
 use crate::packet::{Event, Outbox, Packet, Trouble, WorkerId};
-use crate::sip::{self, Edit, EditError, Message, Method, Start, WATCH_MAX, Watch};
+use crate::sip::{self, Edit, EditError, Message, Method, Start, WATCH_MAX, Watch, uri};
 
 pub use avoid::AVOID_MS;
 pub use local::RETRY_AFTER_S;
@@ -74,6 +74,8 @@ struct Core {
     /// Names in `watch`, in its order: source headers first, then headers that sets are keyed by.
     watched: Vec<String>,
     source_headers: usize,
+    /// By set: what keeps the marks of one apart from those of another.
+    salts: Vec<u64>,
     avoided: Avoided,
 }
 
@@ -120,8 +122,17 @@ impl Shard {
     #[must_use]
     pub fn new(me: WorkerId, shared: Shared, state: State, counters: Arc<Counters>) -> Self {
         let avoided = Avoided::new(shared.site.options.avoided_max);
-        let core =
-            Core { me, shared, state, counters, watch: Watch::NONE, watched: Vec::new(), source_headers: 0, avoided };
+        let core = Core {
+            me,
+            shared,
+            state,
+            counters,
+            watch: Watch::NONE,
+            watched: Vec::new(),
+            source_headers: 0,
+            salts: Vec::new(),
+            avoided,
+        };
         let mut shard = Self { core, edit: Edit::new(), scratch: vec![0; REPLY_MAX].into_boxed_slice() };
         shard.core.watch_plan();
         shard
@@ -186,10 +197,14 @@ impl Shard {
             return Verdict::Handoff(owner);
         }
         let call = core.call_hash(bytes, message);
+        let Some(uri) = uri::parse(message.uri().of(bytes)) else {
+            return core.refuse(scratch, packet, message, Refusal::Answer(400));
+        };
         let incoming = Incoming {
             bytes,
             message,
             method,
+            uri: &uri,
             port,
             port_id: packet.port,
             source: packet.source,
@@ -265,6 +280,8 @@ impl Core {
         // `config` refuses plans that ask for more than a watch holds.
         self.watch = watch_of(&names).unwrap_or(Watch::NONE);
         (self.watched, self.source_headers) = (names, sources);
+        let marks = &self.shared.site.secrets.marks;
+        self.salts = self.state.plan.sets.iter().map(|set| marks.hash13(set.name.as_bytes())).collect();
     }
 
     /// Whether a packet came from the node side: it arrived there, from an address of the cluster.

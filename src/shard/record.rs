@@ -30,11 +30,10 @@ impl Draft<'_> {
             Party::Node(_) => (Role::NodeFacing, self.node_listener(port)),
             Party::Trusted(_) => (Role::NodeFacing, self.node_listener(port)),
         };
-        let Some(port) = port.and_then(|port| site.port(port)) else { return };
+        let Some(port) = port else { return };
         text.str("Record-Route: <sip:");
         self.cookie(text, role, &target, Some(self.incoming.call));
-        text.str(&port.advertise);
-        text.str(";lr>\r\n");
+        text.bytes(site.uri_tail(port));
     }
 
     /// The listener of the node side of the same address family: worker ports come and go.

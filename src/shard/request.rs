@@ -22,6 +22,7 @@ pub(super) struct Incoming<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) message: &'a Message,
     pub(super) method: Method,
+    pub(super) uri: &'a Uri<'a>,
     pub(super) port: &'a Port,
     pub(super) port_id: PortId,
     pub(super) source: SocketAddr,
@@ -68,6 +69,10 @@ pub(super) struct Course {
     pub(super) set: Option<SetIx>,
     /// Values at the top of Route that were ours.
     pub(super) pops: usize,
+    /// Further values of Route stand behind them.
+    pub(super) more_routes: bool,
+    /// Route holds nothing but values of ours, and these are its lines.
+    pub(super) own_lines: Option<Span>,
     pub(super) uri: NewUri,
     /// The client was reached where a cookie said, not where Route or request-URI point.
     pub(super) by_flow: bool,
@@ -91,31 +96,29 @@ pub(super) enum Refusal {
 impl Core {
     /// Decides where a request goes.
     pub(super) fn course(&self, incoming: &Incoming<'_>) -> Result<Course, Refusal> {
-        let request_uri = self.acceptable(incoming)?;
-        let found = self.routes(incoming, &request_uri)?;
-        let to_us = found.next.is_none() && !found.strict && found.cookie.is_none();
-        let to_us = to_us && self.shared.site.is_ours(request_uri.host, request_uri.port);
-        if to_us && request_uri.user.is_none() {
-            match incoming.method {
-                Method::Options => return Err(Refusal::Options),
-                Method::Unknown => return Err(Refusal::Answer(501)),
-                _ => {}
+        self.acceptable(incoming)?;
+        let uri = incoming.uri;
+        let found = self.routes(incoming)?;
+        let ends_here = found.next.is_none() && !found.strict && found.cookie.is_none();
+        let to_us =
+            ends_here && (incoming.from_node || uri.user.is_none()) && self.shared.site.is_ours(uri.host, uri.port);
+        if to_us && uri.user.is_none() {
+            if incoming.method == Method::Options {
+                return Err(Refusal::Options);
+            }
+            if incoming.method == Method::Unknown {
+                return Err(Refusal::Answer(501));
             }
         }
         if incoming.message.max_forwards.is_some_and(|hops| hops.value == 0) {
             return Err(Refusal::Answer(483));
         }
-        if incoming.from_node {
-            self.from_node(incoming, &found, &request_uri, to_us)
-        } else {
-            self.from_edge(incoming, &found)
-        }
+        if incoming.from_node { self.outward(incoming, &found, to_us) } else { self.inward(incoming, &found) }
     }
 
-    /// The checks of 16.3 that need no routing; the request-URI taken apart.
-    fn acceptable<'a>(&self, incoming: &Incoming<'a>) -> Result<Uri<'a>, Refusal> {
-        let uri = uri::parse(incoming.message.uri().of(incoming.bytes)).ok_or(Refusal::Answer(400))?;
-        match uri.scheme {
+    /// The checks of 16.3 that need no routing.
+    fn acceptable(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
+        match incoming.uri.scheme {
             Scheme::Sip | Scheme::Sips | Scheme::Tel | Scheme::Urn => {}
             Scheme::Other => return Err(Refusal::Answer(416)),
         }
@@ -123,15 +126,25 @@ impl Core {
         if !incoming.message.proxy_require.is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel) {
             return Err(Refusal::BadExtension);
         }
-        Ok(uri)
+        Ok(())
     }
 
     /// From the edge: to a node, never anywhere else (no open relay).
-    fn from_edge(&self, incoming: &Incoming<'_>, found: &Found) -> Result<Course, Refusal> {
+    fn inward(&self, incoming: &Incoming<'_>, found: &Found) -> Result<Course, Refusal> {
         let course = |endpoint: Endpoint, to: Party, set: Option<SetIx>| {
             let egress = self.to_node(endpoint.addr, endpoint.peer)?;
             let uri = if found.strict { NewUri::LastRoute } else { NewUri::Keep };
-            Ok(Course { egress, from: Party::Client, to, set, pops: found.pops, uri, by_flow: false })
+            Ok(Course {
+                egress,
+                from: Party::Client,
+                to,
+                set,
+                pops: found.pops,
+                more_routes: found.next.is_some(),
+                own_lines: found.own_lines,
+                uri,
+                by_flow: false,
+            })
         };
         match found.cookie.map(|cookie| cookie.target) {
             Some(CookieTarget::Node(id)) => match self.dialog_node(id) {
@@ -156,13 +169,7 @@ impl Core {
     }
 
     /// From a node: to the client that a cookie names, else where Route or request-URI point.
-    fn from_node(
-        &self,
-        incoming: &Incoming<'_>,
-        found: &Found,
-        request_uri: &Uri<'_>,
-        to_us: bool,
-    ) -> Result<Course, Refusal> {
+    fn outward(&self, incoming: &Incoming<'_>, found: &Found, to_us: bool) -> Result<Course, Refusal> {
         let from = self.sender(incoming);
         let mut course = Course {
             egress: Egress { port: incoming.port_id, peer: PeerId::NONE, to: incoming.source },
@@ -170,6 +177,8 @@ impl Core {
             to: Party::Client,
             set: None,
             pops: found.pops,
+            more_routes: found.next.is_some(),
+            own_lines: found.own_lines,
             uri: if found.strict { NewUri::LastRoute } else { NewUri::Keep },
             by_flow: false,
         };
@@ -201,8 +210,8 @@ impl Core {
             Some(CookieTarget::Nothing { listener }) => Some(listener),
             None => None,
         };
-        let to = self.next_hop(incoming, found, request_uri, &mut course)?;
-        self.towards(&mut course, incoming, listener, to)?;
+        let to = self.next_hop(incoming, found, &mut course)?;
+        self.towards(&mut course, listener, to)?;
         not_back(course, incoming)
     }
 
@@ -215,13 +224,7 @@ impl Core {
     }
 
     /// The address that Route, else the request-URI, points to.
-    fn next_hop(
-        &self,
-        incoming: &Incoming<'_>,
-        found: &Found,
-        request_uri: &Uri<'_>,
-        course: &mut Course,
-    ) -> Result<SocketAddr, Refusal> {
+    fn next_hop(&self, incoming: &Incoming<'_>, found: &Found, course: &mut Course) -> Result<SocketAddr, Refusal> {
         if let Some(next) = found.next {
             let text = next.span.of(incoming.bytes);
             let route = uri::name_addr(text).and_then(|address| uri::parse(address.uri.of(text)));
@@ -235,7 +238,7 @@ impl Core {
             }
             return self.address(&route);
         }
-        self.address(request_uri)
+        self.address(incoming.uri)
     }
 
     /// The address of a URI: literal, or by the table of names.
@@ -267,13 +270,7 @@ impl Core {
     }
 
     /// Fills in the way to an address that a node named.
-    fn towards(
-        &self,
-        course: &mut Course,
-        incoming: &Incoming<'_>,
-        listener: Option<PortTag>,
-        to: SocketAddr,
-    ) -> Result<(), Refusal> {
+    fn towards(&self, course: &mut Course, listener: Option<PortTag>, to: SocketAddr) -> Result<(), Refusal> {
         let plan = &self.state.plan;
         let peer = plan.peer(to);
         if peer != PeerId::NONE || plan.trusted.iter().any(|net| net.contains(&to.ip())) {
@@ -296,7 +293,6 @@ impl Core {
             .or_else(|| self.shared.site.first_edge(to.ip()))
             .ok_or(Refusal::Silent(DropReason::NoEgress))?;
         course.egress = Egress { port, peer: PeerId::NONE, to };
-        debug_assert!(incoming.from_node);
         Ok(())
     }
 
@@ -348,11 +344,16 @@ impl Core {
         }
     }
 
+    /// The set of the first rule that matches; for a node's own request, where none does, its own.
     fn rule(&self, incoming: &Incoming<'_>) -> Result<&balance::NodeSet, Refusal> {
-        let Incoming { bytes, message, method, port_id, source, .. } = *incoming;
-        rule_of(&self.state.plan, port_id, method, bytes, message, source.ip())
-            .map(|(_, set)| set)
-            .ok_or_else(|| refusal(NoNode::NoRule))
+        let Incoming { uri, method, port_id, source, from_node, .. } = *incoming;
+        let plan = &self.state.plan;
+        let ruled = rule_of(plan, port_id, method, uri.host, source.ip()).map(|(_, set)| set);
+        let own = || {
+            let node = plan.from_addr(source).filter(|_| from_node).and_then(|ix| plan.node(ix));
+            node.and_then(|node| plan.set(node.set))
+        };
+        ruled.or_else(own).ok_or_else(|| refusal(NoNode::NoRule))
     }
 
     /// The node by mark or key, of the set that the rules give.

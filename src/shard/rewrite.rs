@@ -6,12 +6,13 @@
 use std::net::SocketAddr;
 
 use crate::balance::{COOKIE_MAX, ContactMode, CookieTarget, Role, SetPolicy, SourceForm};
+use crate::packet::PortId;
 use crate::sip::{self, Edit, EditError, Header, Method, Rport, Span, Text, Value, uri};
 
 use super::Core;
 use super::local::{Return, way_back};
 use super::request::{Course, Incoming, NewUri, Party};
-use super::site::{ForceRport, Port};
+use super::site::ForceRport;
 use super::verdict::{DropReason, Tally};
 use super::via::{self, Branch};
 
@@ -49,7 +50,7 @@ pub(super) struct Draft<'a> {
     pub(super) policy: Option<&'a SetPolicy>,
     pub(super) back: Return,
     /// The port that the other side sees: sent-by names it.
-    sent_by: &'a Port,
+    sent_by: PortId,
     branch: Branch,
 }
 
@@ -89,11 +90,11 @@ impl Core {
         let branch = Branch {
             slot,
             arrived: incoming.port.tag,
-            l: via::loop_mark(bytes, message, uri, course.pops, call, key, &self.watch),
+            l: via::loop_mark(bytes, message, uri, course.more_routes.then_some(course.pops), call, &self.watch),
             h: via::identity(bytes, message, call, key),
         };
         let policy = course.set.and_then(|set| self.state.plan.set(set)).map(|set| &set.policy);
-        Some(Draft { shard: self, incoming, course, policy, back, sent_by: site.port(sent_by)?, branch })
+        Some(Draft { shard: self, incoming, course, policy, back, sent_by, branch })
     }
 }
 
@@ -134,9 +135,7 @@ impl Draft<'_> {
     }
 
     fn via(&self, text: &mut Text<'_>) -> u16 {
-        text.str("Via: SIP/2.0/UDP ");
-        text.str(&self.sent_by.advertise);
-        text.str(";branch=");
+        text.bytes(self.shard.shared.site.via_head(self.sent_by));
         text.bytes(&self.branch.text(&self.shard.shared.site.secrets.branch));
         text.str(";rport");
         let pad = text.len() as u16;
@@ -219,6 +218,10 @@ impl Draft<'_> {
                 }
                 text.addr(original);
             });
+        }
+        if let Some(lines) = self.course.own_lines {
+            edit.remove(lines);
+            return Ok(());
         }
         let pops = self.course.pops;
         if pops == 0 && matches!(self.course.uri, NewUri::Keep | NewUri::Restored { .. }) {

@@ -19,6 +19,8 @@ const COOKIE_MIN: usize = 22;
 /// What the top of Route and the request-URI say.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Found {
+    /// Route is nothing but a pair of ours, on these lines.
+    pub(super) own_lines: Option<Span>,
     pub(super) pops: usize,
     pub(super) cookie: Option<Cookie>,
     /// The cookie stood in the request-URI, as a strict router leaves it.
@@ -31,10 +33,18 @@ pub(super) struct Found {
 
 impl Core {
     /// Reads our own values off the top of Route, and the cookie that decides.
-    pub(super) fn routes(&self, incoming: &Incoming<'_>, request_uri: &Uri<'_>) -> Result<Found, Refusal> {
+    pub(super) fn routes(&self, incoming: &Incoming<'_>) -> Result<Found, Refusal> {
         let mut found = Found::default();
-        self.request_uri_cookie(incoming, request_uri, &mut found)?;
+        self.request_uri_cookie(incoming, incoming.uri, &mut found)?;
         if incoming.message.route.is_empty() {
+            return Ok(found);
+        }
+        if !found.strict
+            && found.cookie.is_none()
+            && let Some((user, lines)) = self.own_pair(incoming)
+        {
+            found.cookie = Some(self.genuine(incoming, user)?);
+            (found.pops, found.own_lines) = (2, Some(lines));
             return Ok(found);
         }
         let mut pair = found.strict;
@@ -66,6 +76,40 @@ impl Core {
             found.pops += 1;
         }
         Ok(found)
+    }
+
+    /// Route as most phones send it: the pair that we recorded, as we wrote it, and nothing else. Its
+    /// upper user part, and its lines.
+    #[inline]
+    fn own_pair<'a>(&self, incoming: &Incoming<'a>) -> Option<(&'a [u8], Span)> {
+        let (bytes, route) = (incoming.bytes, &incoming.message.route);
+        let (user, rest) = self.own_value(route.first.value.of(bytes))?;
+        let rest = if route.count == 2 && rest.is_empty() {
+            let second = bytes.get(usize::from(route.first.next)..usize::from(route.end))?;
+            second.strip_prefix(b"Route: ")?.strip_suffix(b"\r\n")?
+        } else if route.count == 1 {
+            let rest = rest.strip_prefix(b",")?;
+            rest.strip_prefix(b" ").unwrap_or(rest)
+        } else {
+            return None;
+        };
+        let (_, behind) = self.own_value(rest)?;
+        behind.is_empty().then_some((user, Span { start: route.first.start, end: route.end }))
+    }
+
+    /// Takes `<sip:COOKIE@HOST;lr>` off the front, where HOST is a listener of ours as it is
+    /// advertised.
+    #[inline]
+    fn own_value<'a>(&self, text: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let rest = text.strip_prefix(b"<sip:")?;
+        let at = memchr::memchr(b'@', rest)?;
+        let (user, rest) = rest.split_at_checked(at)?;
+        if !balance::has_mark(user) {
+            return None;
+        }
+        let rest = rest.get(1..)?;
+        let behind = self.shared.site.recorded_hosts().find_map(|host| rest.strip_prefix(host))?;
+        Some((user, behind.strip_prefix(b";lr>")?))
     }
 
     /// A cookie in the request-URI: a strict router's doing, or a Contact that we rewrote.

@@ -10,6 +10,7 @@ use crate::sip::{self, Header, Message, Method, Watch, uri};
 
 use super::marks::Mark;
 use super::verdict::Tally;
+use super::via::mix;
 use super::{Core, State};
 
 /// Longest key that is hashed whole, bytes; what is longer falls back to the Call-ID.
@@ -46,17 +47,15 @@ pub struct SpreadKey {
     pub hash: u64,
 }
 
-/// The first rule that matches, and the set that it names.
+/// The first rule that matches, and the set that it names; `host` is the request-URI's.
 #[must_use]
 pub fn rule_of<'p>(
     plan: &'p Plan,
     port: PortId,
     method: Method,
-    bytes: &[u8],
-    message: &Message,
+    host: &[u8],
     source: IpAddr,
 ) -> Option<(usize, &'p NodeSet)> {
-    let host = uri::parse(message.uri().of(bytes)).map_or(&b""[..], |uri| uri.host);
     let at = plan.rules.iter().position(|rule| rule.matches(port, method as u8, host, source))?;
     let set = plan.sets.get(usize::from(plan.rules.get(at)?.set.0))?;
     Some((at, set))
@@ -163,8 +162,8 @@ impl Core {
     /// What the marks know a request of a set by.
     #[inline]
     pub(super) fn mark_hash(&self, set: &NodeSet, bytes: &[u8], message: &Message, call: u64) -> u64 {
-        let tag = message.from.tag.of(bytes);
-        self.shared.site.secrets.marks.hash13_parts(&[set.name.as_bytes(), &call.to_le_bytes(), tag])
+        let salt = self.salts.get(usize::from(set.ix.0)).copied().unwrap_or_default();
+        mix(call ^ salt, message.from.tag.of(bytes))
     }
 
     /// The node for a request that no cookie decides: the marked one, else by key.

@@ -101,6 +101,8 @@ pub struct Site {
     node_v4: Option<NodeSide>,
     node_v6: Option<NodeSide>,
     own: Own,
+    texts: Vec<Texts>,
+    recorded: Vec<Box<[u8]>>,
     /// Keys derived from the cluster secret.
     pub secrets: Secrets,
     /// Keys of the cookies.
@@ -130,7 +132,10 @@ impl Site {
         own.addresses.sort_unstable();
         own.addresses.dedup();
         let [node_v4, node_v6] = node_sides;
-        Self { ports, node_v4, node_v6, own, secrets, cookie_keys, options }
+        let texts = ports.iter().map(Texts::of).collect();
+        let listeners = ports.iter().filter(|port| port.local.role == PortRole::Listener);
+        let recorded = listeners.map(|port| port.advertise.as_bytes().into()).collect();
+        Self { ports, node_v4, node_v6, own, texts, recorded, secrets, cookie_keys, options }
     }
 
     /// All local ports, in [`PortId`] order.
@@ -144,6 +149,26 @@ impl Site {
     #[must_use]
     pub fn port(&self, id: PortId) -> Option<&Port> {
         self.ports.get(usize::from(id.0))
+    }
+
+    /// A Via of ours up to the branch parameter's value, for a port that it names.
+    #[inline]
+    #[must_use]
+    pub(super) fn via_head(&self, id: PortId) -> &[u8] {
+        self.texts.get(usize::from(id.0)).map_or(&[], |texts| &texts.via_head)
+    }
+
+    /// What follows the user part in a Record-Route or Path that names a port, line end included.
+    #[inline]
+    #[must_use]
+    pub(super) fn uri_tail(&self, id: PortId) -> &[u8] {
+        self.texts.get(usize::from(id.0)).map_or(&[], |texts| &texts.uri_tail)
+    }
+
+    /// Host and port of every listener, as Record-Route names them.
+    #[inline]
+    pub(super) fn recorded_hosts(&self) -> impl Iterator<Item = &[u8]> {
+        self.recorded.iter().map(|host| &**host)
     }
 
     /// The port that a cookie or branch names.
@@ -213,6 +238,23 @@ impl Site {
         match self.port(id)?.local.role {
             PortRole::Listener => None,
             PortRole::Worker { index } => Some(crate::packet::WorkerId(index % self.options.workers.max(1))),
+        }
+    }
+}
+
+/// Texts of a port that every message needs, put together once.
+#[derive(Debug)]
+struct Texts {
+    via_head: Box<[u8]>,
+    uri_tail: Box<[u8]>,
+}
+
+impl Texts {
+    fn of(port: &Port) -> Self {
+        let name = &port.advertise;
+        Self {
+            via_head: format!("Via: SIP/2.0/UDP {name};branch=").into_bytes().into(),
+            uri_tail: format!("{name};lr>\r\n").into_bytes().into(),
         }
     }
 }

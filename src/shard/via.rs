@@ -87,38 +87,37 @@ impl Branch {
 #[inline]
 pub(super) fn identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
     let branch = message.via.branch.of(bytes);
-    let call = call.to_le_bytes();
-    let number = message.cseq.number.to_le_bytes();
+    // The Call-ID is in there as a keyed hash already; an odd factor keeps the numbers apart.
+    let call = (call ^ u64::from(message.cseq.number).wrapping_mul(ODD)).to_le_bytes();
     if branch.starts_with(MAGIC) {
-        key.hash13_parts(&[branch, message.via.sent_by.of(bytes), &call, &number])
+        key.hash13_parts(&[branch, message.via.sent_by.of(bytes), &call])
     } else {
         // RFC 2543: no branch, or one that is not unique. The To tag stays out, as the ACK has one.
         let tag = message.from.tag.of(bytes);
-        key.hash13_parts(&[message.via.value.of(bytes), tag, &call, &number, message.uri().of(bytes)])
+        key.hash13_parts(&[message.via.value.of(bytes), tag, &call, message.uri().of(bytes)])
     }
 }
 
-/// L: equal for a request that comes back unchanged, different for a spiral (16.3). `skip` values of
-/// Route were ours and are not counted in.
+/// L: equal for a request that comes back unchanged, different for a spiral (16.3). Route counts in
+/// but for the `skip` values that were ours; `None` if there are no others. Keyed by the Call-ID's hash; it tells friends apart, not
+/// foes, who could only stop calls of their own.
 #[inline]
 pub(super) fn loop_mark(
     bytes: &[u8],
     message: &Message,
     uri: &[u8],
-    skip: usize,
+    skip: Option<usize>,
     call: u64,
-    key: &Key,
     watch: &Watch,
 ) -> u32 {
-    let call = call.to_le_bytes();
-    let number = message.cseq.number.to_le_bytes();
-    let mut hash = key.hash13_parts(&[b"L", &call, &number, uri, message.from.tag.of(bytes)]);
-    if !message.route.is_empty() {
+    let number = u64::from(message.cseq.number).wrapping_mul(ODD);
+    let mut hash = mix(mix(call ^ number, uri), message.from.tag.of(bytes));
+    if let Some(skip) = skip {
         for value in sip::values(bytes, &message.route, Header::Route, watch).skip(skip) {
-            hash = key.hash13_parts(&[b"R", &hash.to_le_bytes(), value.span.of(bytes)]);
+            hash = mix(hash, value.span.of(bytes));
         }
     }
-    hash as u32
+    (hash >> 32) as u32
 }
 
 /// Whether a Via of ours below says that this very request has been here (16.3, item 4).
@@ -142,19 +141,33 @@ pub(super) fn looped(bytes: &[u8], message: &Message, l: u32, key: &Key) -> bool
 pub(super) fn owner_slot(bytes: &[u8], message: &Message, slots: u16, seed: u64) -> u16 {
     let branch = message.via.branch.of(bytes);
     let text = if branch.is_empty() { message.call_id.of(bytes) } else { branch };
-    let mut hash = seed ^ text.len() as u64;
+    (((mix(seed, text) >> 32) * u64::from(slots)) >> 32) as u16
+}
+
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A hash of `text` that differs from seed to seed: whole little-endian words, the last filled up
+/// with zeros.
+#[inline]
+pub(super) fn mix(seed: u64, text: &[u8]) -> u64 {
+    let mut hash = seed ^ (text.len() as u64).wrapping_mul(ODD);
     let (words, rest) = text.as_chunks::<8>();
     for word in words {
         hash = stir(hash ^ u64::from_le_bytes(*word));
     }
-    let last = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-    hash = stir(hash ^ last);
-    (((hash >> 32) * u64::from(slots)) >> 32) as u16
+    if rest.is_empty() {
+        return stir(hash);
+    }
+    let last = match text.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+        None => rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    };
+    stir(stir(hash ^ last))
 }
 
 #[inline]
 fn stir(word: u64) -> u64 {
-    let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word = word.wrapping_mul(ODD);
     word ^ (word >> 29)
 }
 

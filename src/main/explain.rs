@@ -65,7 +65,8 @@ pub(crate) fn answer(question: &Question) -> Result<String, String> {
     }
     let method = message.method().ok_or("this is a response: it goes where its Via says, not to a chosen node")?;
     let mut text = head(question, &config, port, &bytes, &message, method).map_err(|error| error.to_string())?;
-    let Some((rule, set)) = shard::rule_of(&plan, port, method, &bytes, &message, question.source.ip()) else {
+    let host = sipring::sip::uri::parse(message.uri().of(&bytes)).map_or(&b""[..], |uri| uri.host);
+    let Some((rule, set)) = shard::rule_of(&plan, port, method, host, question.source.ip()) else {
         return Err(format!(
             "{text}rule      none matches: the request is refused; a `set` for the listener or a rule is right"
         ));
@@ -114,10 +115,7 @@ fn head(
 ) -> Result<String, fmt::Error> {
     let mut text = String::new();
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let name = match method {
-        Method::Unknown => "a method of its own".to_owned(),
-        _ => method.name().to_owned(),
-    };
+    let name = if method == Method::Unknown { "a method of its own" } else { method.name() };
     writeln!(
         text,
         "request   {name} {}, Call-ID {}",
