@@ -30,6 +30,8 @@ pub(super) struct Return {
     /// To be put in as `rport`.
     pub(super) rport: Option<u16>,
     pub(super) to: SocketAddr,
+    /// Host and port of sent-by are the very address that the request came from.
+    pub(super) straight: bool,
 }
 
 /// The way back to the source of a request.
@@ -46,7 +48,8 @@ pub(super) fn way_back(bytes: &[u8], message: &Message, source: SocketAddr, poli
     let received = (asked || !same || !via.received.is_empty()).then_some(source.ip());
     let rport = by_source.then_some(source.port());
     let port = rport.unwrap_or_else(|| via.port.unwrap_or(5060));
-    Return { received, rport, to: SocketAddr::new(source.ip(), port) }
+    let straight = same && via.port.unwrap_or(5060) == source.port();
+    Return { received, rport, to: SocketAddr::new(source.ip(), port), straight }
 }
 
 /// The To tag of our reply to a request.
@@ -124,7 +127,7 @@ impl Core {
         let broken = message.via.host.is_empty();
         let back = if broken {
             // The Via gives no way back: to where the packet came from.
-            Return { received: None, rport: None, to: packet.source }
+            Return { received: None, rport: None, to: packet.source, straight: false }
         } else {
             way_back(bytes, message, packet.source, policy)
         };

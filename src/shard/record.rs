@@ -102,14 +102,32 @@ impl Draft<'_> {
     /// The client's flow, if its topmost Record-Route, else its Contact, is not where the request
     /// came from.
     fn flow_of_client(&self) -> Option<SocketAddr> {
-        let client = self.client();
         let Incoming { bytes, message, .. } = *self.incoming;
+        if self.back.straight && message.record_route.is_empty() && self.contact_is_sent_by() {
+            return None;
+        }
+        let client = self.client();
         let (lines, header) = if message.record_route.is_empty() {
             (&message.contact, Header::Contact)
         } else {
             (&message.record_route, Header::RecordRoute)
         };
         (self.first_address(bytes, lines, header) != Some(client)).then_some(client)
+    }
+
+    /// Whether the Contact names host and port by the very text that sent-by does, told without
+    /// taking it apart.
+    #[inline]
+    fn contact_is_sent_by(&self) -> bool {
+        let Incoming { bytes, message, .. } = *self.incoming;
+        let Some(uri) = message.contact.first.value.of(bytes).strip_prefix(b"<sip:") else { return false };
+        let end = uri.iter().position(|byte| matches!(byte, b'>' | b';' | b'?' | b',')).unwrap_or(uri.len());
+        let plain = uri.get(..end).unwrap_or_default();
+        let sent_by = message.via.sent_by.of(bytes);
+        match plain.strip_suffix(sent_by) {
+            Some(user) => user.ends_with(b"@") || user.is_empty(),
+            None => false,
+        }
     }
 
     /// Where the client is reached: its source, or its Contact's port where it listens on another

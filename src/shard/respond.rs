@@ -37,11 +37,10 @@ impl Core {
         if let Some(owner) = self.elsewhere(branch.slot, packet) {
             return Verdict::Handoff(owner);
         }
-        let mut vias = sip::values(bytes, &message.vias, Header::Via, &self.watch);
-        let (Some(own), Some(next)) = (vias.next(), vias.next()) else {
+        let Some((own, next)) = self.own_and_next(bytes, message) else {
             return Verdict::Drop(DropReason::NoReturnVia);
         };
-        let Some(to) = sip::via(bytes, next.span).and_then(|via| home(bytes, &via)) else {
+        let Some(to) = sip::via(bytes, next).and_then(|via| home(bytes, &via)) else {
             return Verdict::Drop(DropReason::NoReturnVia);
         };
         let port = site.by_tag(branch.arrived).or_else(|| site.first_edge(to.ip()));
@@ -61,11 +60,6 @@ impl Core {
             self.settle(now_ms, packet, message);
         }
         let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge);
-        let own = if own.last_in_line {
-            Span { start: own.line.start, end: own.line.next }
-        } else {
-            Span { start: own.span.start, end: next.span.start }
-        };
         edit.clear();
         edit.remove(own);
         if from_node && to_edge {
@@ -82,6 +76,25 @@ impl Core {
         }
         let peer = if to_edge && from_node { PeerId::NONE } else { self.state.plan.peer(to) };
         Verdict::Forward(Egress { port, peer, to })
+    }
+
+    /// What is to be removed with our Via, and the value below it.
+    #[inline]
+    fn own_and_next(&self, bytes: &[u8], message: &Message) -> Option<(Span, Span)> {
+        let line = message.via.line;
+        if !message.via.shares_line
+            && let Some(next) = plain_via(bytes, usize::from(line.next))
+        {
+            return Some((Span { start: line.start, end: line.next }, next));
+        }
+        let mut vias = sip::values(bytes, &message.vias, Header::Via, &self.watch);
+        let (own, next) = (vias.next()?, vias.next()?);
+        let removed = if own.last_in_line {
+            Span { start: own.line.start, end: own.line.next }
+        } else {
+            Span { start: own.span.start, end: next.span.start }
+        };
+        Some((removed, next.span))
     }
 
     /// The final response has passed: the mark of its request ends in 32 s.
@@ -147,6 +160,17 @@ fn mask_503(edit: &mut Edit, bytes: &[u8], message: &Message) {
             edit.remove(Span { start: header.line.start, end: header.line.next });
         }
     }
+}
+
+/// The Via that stands on the line at `at`, if it is written as most write it: alone, not folded.
+#[inline]
+fn plain_via(bytes: &[u8], at: usize) -> Option<Span> {
+    let value = bytes.get(at..)?.strip_prefix(b"Via: SIP/2.0/UDP ")?;
+    let length = memchr::memchr2(b'\r', b',', value)?;
+    let behind = value.get(length..length + 3)?;
+    let plain = behind.starts_with(b"\r\n") && !behind.ends_with(b" ") && !behind.ends_with(b"\t");
+    let start = at + b"Via: ".len();
+    plain.then(|| Span::new(start, start + b"SIP/2.0/UDP ".len() + length))
 }
 
 /// Where the Via below ours sends a response (18.2.2, RFC 3581).
