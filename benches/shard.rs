@@ -1,6 +1,7 @@
 //! Userspace cost of a message, from scan to edited packet: a call over the shard, no sockets.
 //!
 //! `call` is the mean over INVITE, 200, ACK, BYE and 200; a sixth row carries SDP.
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used, reason = "a bench")]
 
 #[path = "../tests/rig/call.rs"]

@@ -54,10 +54,7 @@ fn seen(rigs: &mut [Rig], message: &str) -> (String, Vec<Option<u16>>) {
     let mut owners = Vec::new();
     for rig in rigs {
         let mut outcome = rig.from_client(message);
-        let owner = match outcome.verdict {
-            Verdict::Handoff(owner) => Some(owner.0),
-            _ => None,
-        };
+        let owner = if let Verdict::Handoff(owner) = outcome.verdict { Some(owner.0) } else { None };
         owners.push(owner);
         if owner.is_some() {
             let mut packet = rig.pool.take().unwrap();

@@ -146,7 +146,7 @@ fn home(bytes: &[u8], outcome: &Outcome, rig: &mut Rig) -> Result<(), String> {
     ours.extend_from_slice(format!("Via: {via}\r\nVia: SIP/2.0/UDP 192.0.2.50;branch=z9hG4bKx\r\n").as_bytes());
     let without = bytes[line_end..].split_inclusive(|&byte| byte == b'\n').filter(|line| !line.starts_with(b"Via:"));
     without.for_each(|line| ours.extend_from_slice(line));
-    let forwarded = rig.from_node_bytes(&ours, node);
+    let forwarded = rig.pass(&ours, NODES, &node.to_string());
     if forwarded.to() != Some("192.0.2.50:5060".parse().unwrap()) {
         return Err(format!("{:?}\n{}", forwarded.verdict, forwarded.text()));
     }
@@ -154,12 +154,6 @@ fn home(bytes: &[u8], outcome: &Outcome, rig: &mut Rig) -> Result<(), String> {
         return Err("the reason phrase changed".to_owned());
     }
     Ok(())
-}
-
-impl Rig {
-    fn from_node_bytes(&mut self, bytes: &[u8], node: std::net::SocketAddr) -> Outcome {
-        self.pass(bytes, NODES, &node.to_string())
-    }
 }
 
 #[test]

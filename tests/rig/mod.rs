@@ -5,6 +5,7 @@
 
 #![allow(unreachable_pub, reason = "shared by several test binaries")]
 #![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(clippy::wrong_self_convention, clippy::wildcard_enum_match_arm, reason = "reads as a sentence in tests")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic, reason = "a test rig")]
 
 use std::collections::HashMap;
