@@ -14,6 +14,7 @@ use core_affinity::CoreId;
 use crate::balance::{CookieKeys, Plan, Secrets};
 use crate::config::{ClusterSecret, Config, Workers};
 use crate::control::{self, Control, Wish};
+use crate::datapath;
 use crate::shard::{Port, Site};
 use crew::Crew;
 pub use told::Figures;
@@ -113,6 +114,8 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     let options = control::Options { dns: config.dns.clone(), drain_max_s: config.drain_max_s, signals };
     let config = Arc::new(config);
     let opened = control::open(options, wish(config.clone(), secrets.clone()))?;
+    let locals: Vec<_> = site.ports().iter().map(|port| port.local).collect();
+    datapath::probe(&locals).map_err(|error| error.to_string())?;
     let crew = Crew::start(&config, site.clone(), &cpus, &opened.state)?;
     let figures = crew.figures.clone();
     let again = config.clone();

@@ -70,7 +70,7 @@ pub struct Ledger {
 }
 
 /// Names of the ledger's figures, in order.
-pub const LEDGER: [&str; 19] = [
+pub const LEDGER: [&str; 20] = [
     "turns",
     "datagrams_received",
     "datagrams_truncated",
@@ -86,6 +86,7 @@ pub const LEDGER: [&str; 19] = [
     "icmp_errors",
     "events_lost",
     "receive_stalls",
+    "connects_failed",
     "system_calls",
     "originated",
     "outbox_refused",
@@ -324,6 +325,7 @@ impl<D: Datapath> Worker<D> {
             counts.icmp,
             counts.events_lost,
             counts.stalls,
+            counts.connects_failed,
             counts.syscalls,
             self.out.originated(),
             self.out.refused(),

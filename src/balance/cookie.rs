@@ -69,10 +69,10 @@ impl PortTag {
         Self((NodeId::of_name(name).0 >> 17) as u16)
     }
 
-    /// The tag of worker port `index` of the node side.
+    /// The tag of worker port `index` of the node side of one address family.
     #[must_use]
-    pub fn of_worker_port(index: u16) -> Self {
-        Self(0x8000 | index)
+    pub fn of_worker_port(v6: bool, index: u16) -> Self {
+        Self(if v6 { 0xc000 } else { 0x8000 } | index)
     }
 }
 
@@ -478,7 +478,8 @@ mod tests {
         assert_eq!(text(Role::Path, &all[6]), "0remdrenbaaeg3qaaaaaaaaaaaaaaaaaaxcpdouz5fsqngizwx");
         assert_eq!(text(Role::Contact, &all[5]), "0rhmdrengaaabbce6geaaq3oaaaaaaaaaaaaaaaaaac4j4mlvduiw7kkjxcy");
         assert_eq!(PortTag::of_listener("phones"), PortTag(27788));
-        assert_eq!(PortTag::of_worker_port(3), PortTag(0x8003));
+        assert_eq!(PortTag::of_worker_port(false, 3), PortTag(0x8003));
+        assert_eq!(PortTag::of_worker_port(true, 3), PortTag(0xc003));
     }
 
     #[test]

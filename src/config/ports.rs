@@ -104,7 +104,7 @@ impl Local {
         let port = Port {
             local: LocalPort { bind, role: PortRole::Listener },
             name: name.clone(),
-            tag: tag_of(name),
+            tag: PortTag::of_listener(name),
             edge: true,
             node: false,
             advertise: advertised(listener.advertise.as_ref(), bind, source),
@@ -148,7 +148,7 @@ impl Local {
         let port = Port {
             local: LocalPort { bind, role: PortRole::Listener },
             name: name.to_owned(),
-            tag: tag_of(name),
+            tag: PortTag::of_listener(name),
             edge: false,
             node: true,
             advertise,
@@ -190,11 +190,10 @@ impl Local {
         let host =
             home_port.advertise.strip_suffix(&format!(":{}", port_in(&home_port.advertise, bind))).map(str::to_owned);
         let host = host.unwrap_or_else(|| home_port.advertise.clone());
-        let base = if bind.is_ipv6() { 0xC000 } else { 0x8000 };
         let worker_ports = numbers.zip(0_u16..).map(|(number, index)| {
             let port = Port {
                 local: LocalPort { bind: SocketAddr::new(bind.ip(), number), role: PortRole::Worker { index } },
-                tag: PortTag(base | index),
+                tag: PortTag::of_worker_port(bind.is_ipv6(), index),
                 edge: false,
                 node: true,
                 advertise: format!("{host}:{number}"),
@@ -314,21 +313,4 @@ pub(super) fn word(what: &str, name: &str, max: usize) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("`{name}` is no name for a {what}; 1 to {max} letters, digits, `-`, `_` and `.` are right"))
-}
-
-/// The number of a listener in cookies: FNV-1a of its name, folded to 15 bits, the same for ever.
-fn tag_of(name: &str) -> PortTag {
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    PortTag(((hash ^ hash >> 15 ^ hash >> 30) & 0x7FFF) as u16)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_listeners_are_fixed_for_ever() {
-        assert!(["", "a", "phones", "node_side"].iter().all(|name| tag_of(name).0 < 0x8000));
-        assert_eq!([tag_of("phones").0, tag_of("node_side").0], [4458, 10843]);
-    }
 }

@@ -162,7 +162,7 @@ pub fn site(parts: &Parts) -> Arc<Site> {
             let bind = format!("{host}:{}", 5070 + index);
             let mut port = listener(&bind, "nodes", false);
             port.local.role = PortRole::Worker { index };
-            port.tag = PortTag::of_worker_port(family << 14 | index);
+            port.tag = PortTag::of_worker_port(family == 1, index);
             ports.push(port);
         }
         let worker_ports = (first..first + WORKER_PORTS).map(PortId).collect();
