@@ -255,12 +255,16 @@ fn a_dialog_stays_with_its_node_when_that_is_down() {
 }
 
 #[test]
-fn a_node_that_is_unreachable_is_avoided_for_a_moment() {
+fn new_calls_avoid_a_node_that_is_unreachable_for_a_moment_and_ringing_ones_do_not() {
     let mut rig = Rig::new();
     let (_, to) = invite(&mut rig);
     let event = Event { port: WORKERS, to, trouble: Trouble::Unreachable };
     rig.shard.event(rig.now_ms, event);
-    assert_ne!(rig.from_client(&request("INVITE", BOB, "")).to(), Some(to));
+    assert_eq!(invite(&mut rig).1, to, "one error may be forged");
+    for call in 0..50 {
+        let fresh = request("INVITE", BOB, "").replace("c1@", &format!("d{call}@"));
+        assert_ne!(rig.from_client(&fresh).to(), Some(to));
+    }
     assert_eq!(rig.counters.tallied(Tally::EndpointAvoided), 1);
     assert_eq!(rig.shard.wakes_at_ms(), Some(1_250));
     rig.shard.expire(1_250, 256, &mut rig.out);
@@ -496,6 +500,9 @@ fn a_next_hop_by_name_is_asked_for_and_found_later() {
     });
     let sent = rig.from_node(&call, rig::NODE1.parse().unwrap());
     assert_eq!(sent.to(), Some("203.0.113.4:5060".parse().unwrap()));
+    let nowhere = [("carrier.example.net".to_owned(), Vec::new())].into_iter().collect();
+    rig.change_state(|state| state.names = std::sync::Arc::new(sipring::shard::Names::new(nowhere)));
+    assert_eq!(rig.from_node(&call, rig::NODE1.parse().unwrap()).reply(), Some(500));
 }
 
 #[test]

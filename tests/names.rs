@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use sipring::balance::{Keys, Plan, PlanSpec, Secrets, SetPolicy, SetSpec};
 use sipring::control::{self, Addresses, Control, DnsOptions, Hooks, Options, Wish};
-use sipring::shard::{Asks, HostName, State};
+use sipring::shard::{Asks, HostName, Lookup, State};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -153,7 +153,10 @@ impl Rig {
     }
 
     fn finds(state: &State, name: &str) -> Option<IpAddr> {
-        state.names.find(&HostName::new(name.as_bytes()).unwrap(), true, true)
+        match state.names.find(&HostName::new(name.as_bytes()).unwrap(), true, true) {
+            Lookup::Found(ip) => Some(ip),
+            Lookup::Nowhere | Lookup::Unknown => None,
+        }
     }
 
     fn end(self) {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::balance::Key;
 use crate::packet::{Egress, Packet};
-use crate::sip::{self, Header, Message, Method, Rport, reply, uri};
+use crate::sip::{self, Fault, Header, Message, Method, Rport, reply, uri};
 
 use super::Core;
 use super::request::{Incoming, Refusal};
@@ -63,6 +63,15 @@ fn to_tag(bytes: &[u8], message: &Message, call: u64, branch: &Key, key: &Key) -
 }
 
 impl Core {
+    /// How the way back to the sender of a request is told: a listener's policy is for clients.
+    #[inline]
+    pub(super) fn return_policy(&self, packet: &Packet) -> ForceRport {
+        match self.shared.site.port(packet.port) {
+            Some(port) if !self.is_node_side(packet) => port.force_rport,
+            Some(_) | None => ForceRport::Never,
+        }
+    }
+
     /// Whether an ACK acknowledges a reply of our own.
     #[inline]
     pub(super) fn acknowledges_us(&self, incoming: &Incoming<'_>) -> bool {
@@ -105,6 +114,9 @@ impl Core {
     #[cold]
     pub(super) fn fault(&self, scratch: &mut [u8], packet: &mut Packet, message: &Message) -> Verdict {
         let Some(fault) = message.fault else { return Verdict::Drop(DropReason::Malformed) };
+        if fault == Fault::NotSip {
+            return Verdict::Drop(DropReason::NotSip);
+        }
         let method = message.method();
         if method.is_none() || method == Some(Method::Ack) || message.vias.is_empty() {
             return Verdict::Drop(DropReason::Malformed);
@@ -121,7 +133,7 @@ impl Core {
         reason: &str,
         extra: &[u8],
     ) -> Verdict {
-        let policy = self.shared.site.port(packet.port).map_or(ForceRport::Auto, |port| port.force_rport);
+        let policy = self.return_policy(packet);
         let secrets = &self.shared.site.secrets;
         let bytes = packet.bytes();
         let broken = message.via.host.is_empty();

@@ -27,7 +27,7 @@ use crate::sip::{self, Edit, EditError, Message, Method, Start, WATCH_MAX, Watch
 pub use avoid::AVOID_MS;
 pub use local::RETRY_AFTER_S;
 pub use marks::{Mark, Marks, RINGING_MAX_S, SETTLED_S};
-pub use names::{Asks, HOST_MAX, HostName, Names};
+pub use names::{Asks, HOST_MAX, HostName, Lookup, Names};
 pub use select::{SpreadKey, key_of, rule_of};
 pub use site::{ForceRport, NodeSide, Options, Port, Site};
 pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};

@@ -46,6 +46,17 @@ impl HostName {
     }
 }
 
+/// What the table says of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Its best address.
+    Found(IpAddr),
+    /// It was looked up and leads to no address that we could send to.
+    Nowhere,
+    /// Nobody has asked yet.
+    Unknown,
+}
+
 /// What control knows of names. Immutable; a new one replaces it.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
@@ -61,8 +72,12 @@ impl Names {
 
     /// Best address of a name; `v4` and `v6` say which families we can send to.
     #[must_use]
-    pub fn find(&self, name: &HostName, v4: bool, v6: bool) -> Option<IpAddr> {
-        self.known.get(name.as_str())?.iter().copied().find(|ip| if ip.is_ipv4() { v4 } else { v6 })
+    pub fn find(&self, name: &HostName, v4: bool, v6: bool) -> Lookup {
+        let Some(known) = self.known.get(name.as_str()) else { return Lookup::Unknown };
+        match known.iter().copied().find(|ip| if ip.is_ipv4() { v4 } else { v6 }) {
+            Some(ip) => Lookup::Found(ip),
+            None => Lookup::Nowhere,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::packet::{Egress, PeerId, PortId};
 use crate::sip::{self, Header, Message, Method, Scheme, Span, Uri, uri};
 
 use super::Core;
-use super::names::HostName;
+use super::names::{HostName, Lookup};
 use super::routes::Found;
 use super::select::{NoNode, rule_of};
 use super::site::Port;
@@ -261,8 +261,10 @@ impl Core {
         let name = HostName::new(host).ok_or(Refusal::Answer(400))?;
         let any = |ip| self.shared.site.first_edge(ip).is_some();
         let (v4, v6) = (any(IpAddr::from([0; 4])), any(IpAddr::from([0; 16])));
-        if let Some(ip) = self.state.names.find(&name, v4, v6) {
-            return Ok(SocketAddr::new(ip, port));
+        match self.state.names.find(&name, v4, v6) {
+            Lookup::Found(ip) => return Ok(SocketAddr::new(ip, port)),
+            Lookup::Nowhere => return Err(Refusal::Answer(500)),
+            Lookup::Unknown => {}
         }
         let asked = self.shared.asks.ask(name);
         self.counters.tally(if asked { Tally::NameAsked } else { Tally::NameAskLost });

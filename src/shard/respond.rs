@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use crate::balance::{CookieTarget, Role};
 use crate::packet::{Egress, Packet, PeerId};
-use crate::sip::{self, Edit, Header, Message, Method, Rport, Span, Via, uri};
+use crate::sip::{self, Edit, Fault, Header, Message, Method, Rport, Span, Via, uri};
 
 use super::Core;
 use super::verdict::{DropReason, Tally, Verdict};
@@ -19,8 +19,10 @@ const CONTACTS_MAX: usize = 12;
 impl Core {
     /// Decides on a response and edits it.
     pub(super) fn response(&self, edit: &mut Edit, now_ms: u64, packet: &mut Packet, message: &Message) -> Verdict {
-        if message.fault.is_some() {
-            return Verdict::Drop(DropReason::Malformed);
+        match message.fault {
+            Some(Fault::NotSip) => return Verdict::Drop(DropReason::NotSip),
+            Some(_) => return Verdict::Drop(DropReason::Malformed),
+            None => {}
         }
         let from_node = self.is_node_side(packet);
         self.counters.tally(if from_node { Tally::NodeResponse } else { Tally::EdgeResponse });

@@ -43,9 +43,12 @@ impl Core {
             && found.cookie.is_none()
             && let Some((user, lines)) = self.own_pair(incoming)
         {
-            found.cookie = Some(self.genuine(incoming, user)?);
-            (found.pops, found.own_lines) = (2, Some(lines));
-            return Ok(found);
+            let cookie = self.genuine(incoming, user)?;
+            if matches!(cookie.role, Role::EdgeFacing | Role::NodeFacing) {
+                found.cookie = Some(cookie);
+                (found.pops, found.own_lines) = (2, Some(lines));
+                return Ok(found);
+            }
         }
         let mut pair = found.strict;
         for value in sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch) {

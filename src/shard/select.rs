@@ -180,7 +180,7 @@ impl Core {
         let hash = self.mark_hash(set, bytes, message, call);
         let begins = message.to.tag.is_empty() && !matches!(method, Method::Ack | Method::Cancel);
         let mark = self.shared.marks.find(hash, now_ms);
-        if let Some(chosen) = mark.and_then(|mark| self.follow(mark)) {
+        if let Some(chosen) = mark.and_then(|mark| self.follow(set, mark)) {
             self.counters.tally(Tally::MarkFollowed);
             if begins {
                 self.leave(hash, now_ms, chosen.node, mark.is_some_and(|mark| mark.moved), method);
@@ -204,13 +204,13 @@ impl Core {
         endpoint.map(|endpoint| Chosen { node, endpoint }).ok_or(NoNode::NoneInSet)
     }
 
-    /// The marked node, while it can be used. A mark that was moved once stays, dead or alive: the
-    /// call would be torn a second time.
-    fn follow(&self, mark: Mark) -> Option<Chosen> {
+    /// The marked node, unless it is down or stopped; an ICMP error alone, which may be forged, does
+    /// not tear a call. A mark that was moved once stays, dead or alive: the call would be torn again.
+    fn follow(&self, set: &NodeSet, mark: Mark) -> Option<Chosen> {
         let ix = self.state.plan.by_mark(mark.node)?;
-        let node = self.state.plan.node(ix)?;
-        let stays = mark.moved && node.intent != Intent::Stop;
-        let endpoint = if self.usable(node) || stays { self.endpoint_anyway(node)? } else { return None };
+        let node = self.state.plan.node(ix).filter(|node| node.set == set.ix && node.intent != Intent::Stop)?;
+        let living = node.living(&self.state.vitals).is_some();
+        let endpoint = if living || mark.moved { self.endpoint_anyway(node)? } else { return None };
         Some(Chosen { node: ix, endpoint })
     }
 
