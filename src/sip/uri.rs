@@ -174,7 +174,7 @@ pub(super) fn parse_at(bytes: &[u8], span: Span) -> Option<Parts> {
 /// White space, control characters and what encloses URIs: never part of one.
 #[inline(always)]
 pub(super) fn unsound(lane: lane::Lane) -> lane::Lane {
-    lane.up_to(b' ').or(lane.eq(b'"')).or(lane.eq(b'<')).or(lane.eq(b'>')).or(lane.eq(0x7f))
+    lane.up_to(b' ').or(lane.eq(b'"')).or(lane.with(2).eq(b'>')).or(lane.eq(0x7f))
 }
 
 /// Port, parameters and headers, which follow the host at `at`.
