@@ -127,8 +127,8 @@ fn bracketed(bytes: &[u8], at: usize, end: usize) -> usize {
 /// The number at `at`, cut off at `u64::MAX / 16`, and the end of its digits.
 #[inline(always)]
 pub(super) fn digits(bytes: &[u8], at: usize, end: usize) -> (u64, usize) {
-    let (number, count) = lane::digits(lane::word(bytes, at), end.saturating_sub(at));
-    if count < 8 { (number.into(), at + count) } else { long_digits(bytes, at, end) }
+    let (number, count) = lane::digits(lane::word(bytes, at));
+    if count < 8 && at + count <= end { (number.into(), at + count) } else { long_digits(bytes, at, end) }
 }
 
 #[cold]
@@ -186,7 +186,7 @@ fn loose_stop(lane: Lane) -> Lane {
 #[inline(always)]
 pub(super) fn loose_end(bytes: &[u8], at: usize, end: usize) -> usize {
     let stop = lane::find(bytes, at, end, loose_stop);
-    if is(byte_at(bytes, stop, end), LOOSE) { run(bytes, stop, end, LOOSE) } else { stop }
+    if stop < end && is(byte_at(bytes, stop, end), LOOSE) { run(bytes, stop, end, LOOSE) } else { stop }
 }
 
 /// End of a parameter's value at `at`, quoted or not; `at` if there is none.
@@ -275,6 +275,19 @@ fn odd_cseq(bytes: &[u8], value: Span, cseq: &mut CSeq) -> Option<()> {
 /// A value that is all digits, cut off at `u64::MAX / 16`.
 #[inline(always)]
 pub(super) fn number(bytes: &[u8], value: Span) -> Option<u64> {
+    if let length @ 1..=4 = value.len()
+        && let Some(chunk) = lane::chunk(bytes, value.start.into())
+    {
+        let digits = (u32::from_le_bytes(*chunk) ^ 0x3030_3030) << (32 - 8 * length);
+        let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
+        let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+        return (others == 0).then_some(u64::from((pairs & 0xff) * 100 + (pairs >> 16 & 0xff)));
+    }
+    long_number(bytes, value)
+}
+
+#[inline(never)]
+fn long_number(bytes: &[u8], value: Span) -> Option<u64> {
     let (number, stop) = digits(bytes, value.start as usize, value.end as usize);
     (stop == value.end as usize && !value.is_empty()).then_some(number)
 }

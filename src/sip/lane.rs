@@ -243,24 +243,21 @@ fn word_last(bytes: &[u8], at: usize) -> u64 {
     bytes.iter().skip(at).take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// The decimal digits that `word` begins with, but not more than `most`: their number, and how many.
+/// The decimal digits that `word` begins with: their number, and how many. Eight may be a part only.
 #[inline(always)]
-pub(super) fn digits(word: u64, most: usize) -> (u32, usize) {
+pub(super) fn digits(word: u64) -> (u32, usize) {
     const EACH: u64 = 0x0101_0101_0101_0101;
+    const PAIR: u64 = 0x0000_00ff_0000_00ff;
     let digits = word ^ (EACH * 0x30);
     // Bit 7 tells what is no digit; a carry spoils only what stands behind the first of these.
     let others = (digits.wrapping_add(EACH * 0x76) | digits) & (EACH * 0x80);
-    let count = most.min((others.trailing_zeros() / 8) as usize);
-    if count == 0 {
-        return (0, 0);
-    }
-    let digits = digits << ((8 - count) * 8);
+    let bits = others.trailing_zeros() & 0x78;
+    let digits = digits.checked_shl(64 - bits).unwrap_or(0);
     // Pairs, then fours, then all eight.
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
-    const PAIR: u64 = 0x0000_00ff_0000_00ff;
     let first = (pairs & PAIR).wrapping_mul(100 + (1_000_000 << 32));
     let second = (pairs >> 16 & PAIR).wrapping_mul(1 + (10_000 << 32));
-    ((first.wrapping_add(second) >> 32) as u32, count)
+    ((first.wrapping_add(second) >> 32) as u32, bits as usize / 8)
 }
 
 /// Up to eight bytes to compare a [`word`] with, letters in any case.

@@ -75,11 +75,11 @@ impl<'a> Cutter<'a> {
             self.refill(at)?;
         }
         let cr = self.base + self.ends.trailing_zeros() as usize;
-        // The byte in front, CR, LF, and the byte behind, which no fold begins.
+        // The byte in front, CR, LF, and the byte behind, which begins no fold.
         if let Some(chunk) = lane::chunk(self.bytes, cr.wrapping_sub(1)) {
             let word = u32::from_le_bytes(*chunk);
             let behind = word >> 24;
-            if word >> 8 & 0xffff == u32::from(u16::from_le_bytes(*b"\r\n")) && (behind > 0x20 || behind == 0x0d) {
+            if word & 0xff_ff00 == u32::from_le_bytes(*b"\0\r\n\0") && (behind > 0x20 || behind == 0x0d) {
                 self.ends &= self.ends - 1;
                 self.ends &= self.ends.wrapping_sub(1);
                 return Some(End { at: cr, next: cr + 2, bare: false, tight: word as u8 > b' ' });
@@ -119,10 +119,10 @@ struct Known {
 
 const SLOTS: usize = 32;
 
-/// Where a name stands whose first two bytes, colon included, are `first` and `second`.
+/// Where a name stands; its colon counts among the first two bytes.
 #[inline(always)]
-const fn slot(first: u8, second: u8, length: usize) -> usize {
-    let key = (first | 0x20) as u32 | ((second | 0x20) as u32) << 8 | (length as u32) << 16;
+const fn slot(first_two: u16, length: usize) -> usize {
+    let key = (first_two | 0x2020) as u32 | (length as u32) << 16;
     (key.wrapping_mul(0x9615_a32f) >> 27) as usize
 }
 
@@ -158,7 +158,7 @@ const fn known() -> Known {
     let mut known = Known { names: [[0; 16]; SLOTS], headers: [Header::Other; SLOTS] };
     let mut rest: &[(&[u8], Header)] = &all;
     while let [(name, header), tail @ ..] = rest {
-        let slot = slot(name[0], name[1], name.len() - 1);
+        let slot = slot(u16::from_le_bytes([name[0], name[1]]), name.len() - 1);
         assert!(matches!(known.headers[slot], Header::Other));
         known.headers[slot] = *header;
         let mut index = 0;
@@ -177,7 +177,6 @@ const fn known() -> Known {
 #[inline(always)]
 pub(super) fn plain(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Option<(Header, usize)> {
     let chunk: &[u8; 16] = lane::chunk(bytes, start)?;
-    let [first, second] = *lane::chunk(bytes, start)?;
     let lane = Lane::new(chunk);
     let found = lane.eq(b':').bits();
     let colons = found | 1 << 16;
@@ -187,7 +186,7 @@ pub(super) fn plain(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Op
     }
     // Up to the first colon and with it.
     let name = colons ^ (colons - 1);
-    let slot = slot(first, second, length);
+    let slot = slot(lane::word(bytes, start) as u16, length);
     let text = KNOWN.names.get(slot)?;
     if lane.lower().equal(Lane::new(text)).bits() & name == name {
         return Some((*KNOWN.headers.get(slot)?, length));

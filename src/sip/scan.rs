@@ -289,6 +289,7 @@ impl Scan<'_> {
 
     /// A proxy does not answer for Expires: what is no number is left alone, what is too large is
     /// cut off (RFC 3261 20.19).
+    #[inline(always)]
     fn expires(&mut self, value: Span) {
         if let (None, Some(number)) = (self.message.expires, field::number(self.bytes, value)) {
             self.message.expires = Some(Number { value: number.min(u32::MAX.into()) as u32, span: value });

@@ -22,9 +22,49 @@ const MAGIC: AnyCase = AnyCase::new(b"z9hg4bk");
 #[inline(never)]
 pub(super) fn parse(bytes: &[u8], value: Span, via: &mut Via) -> Result<(), Fault> {
     let (at, end) = (value.start as usize, value.end as usize);
+    plain(bytes, at, end, via).ok_or(()).or_else(|()| odd(bytes, at, end, via))
+}
+
+/// Over UDP, no white space but one blank, each parameter that routing knows at most once, no other.
+#[inline(always)]
+fn plain(bytes: &[u8], at: usize, end: usize, via: &mut Via) -> Option<()> {
+    if lane::chunk(bytes, at)? != b"SIP/2.0/UDP " {
+        return None;
+    }
+    let start = at + 12;
+    if start >= end {
+        return None;
+    }
+    let stop = lane::plain_end(bytes, start, end);
+    let word = lane::word(bytes, stop);
+    if stop == start {
+        return None;
+    }
+    let (mut port, mut next) = (None, stop);
+    if word as u8 == b':' {
+        let (number, count) = lane::digits(word >> 8);
+        port = Some(u16::try_from(number).ok().filter(|port| *port != 0 && count < 7)?);
+        next = stop + 1 + count;
+    }
+    let mut found = Via { port, host: Span::new(start, stop), sent_by: Span::new(start, next), ..Via::NONE };
+    while next < end {
+        next = plain_param(bytes, next, end, &mut found)?;
+    }
+    if next > end {
+        return None;
+    }
+    (via.host, via.port, via.sent_by) = (found.host, found.port, found.sent_by);
+    (via.branch, via.received, via.rport) = (found.branch, found.received, found.rport);
+    via.transport = Span::new(at + 8, at + 11);
+    via.value = Span::new(at, end);
+    Some(())
+}
+
+#[inline(never)]
+fn odd(bytes: &[u8], at: usize, end: usize, via: &mut Via) -> Result<(), Fault> {
     via.transport = sent_protocol(bytes, at, end).ok_or(Fault::Via)?;
     let gap = via.transport.end as usize;
-    let start = skip_space(bytes, gap + usize::from(byte_at(bytes, gap, end) == b' '), end);
+    let start = skip_space(bytes, gap, end);
     let mut stop = host(bytes, start, end);
     if stop == start || start == gap {
         return Err(Fault::Via);
@@ -43,50 +83,37 @@ pub(super) fn parse(bytes: &[u8], value: Span, via: &mut Via) -> Result<(), Faul
 }
 
 /// Sent-protocol: the transport's span.
-#[inline(always)]
 fn sent_protocol(bytes: &[u8], at: usize, end: usize) -> Option<Span> {
-    let start = if lane::word(bytes, at) == u64::from_le_bytes(*b"SIP/2.0/") && end > at + 8 {
-        skip_space(bytes, at + 8, end)
-    } else {
-        let mut at = at;
-        for _ in 0..2 {
-            let stop = token(bytes, at, end);
-            let slash = skip_space(bytes, stop, end);
-            if stop == at || byte_at(bytes, slash, end) != b'/' {
-                return None;
-            }
-            at = skip_space(bytes, slash + 1, end);
+    let mut at = at;
+    for _ in 0..2 {
+        let stop = token(bytes, at, end);
+        let slash = skip_space(bytes, stop, end);
+        if stop == at || byte_at(bytes, slash, end) != b'/' {
+            return None;
         }
-        at
-    };
-    if lane::word(bytes, start) as u32 == u32::from_le_bytes(*b"UDP ") && end > start + 4 {
-        return Some(Span::new(start, start + 3));
+        at = skip_space(bytes, slash + 1, end);
     }
-    let stop = token(bytes, start, end);
-    (stop > start).then(|| Span::new(start, stop))
+    let stop = token(bytes, at, end);
+    (stop > at).then(|| Span::new(at, stop))
 }
 
 /// The parameters from `at` on; where the value ends.
 #[inline(always)]
 fn params(bytes: &[u8], mut at: usize, end: usize, via: &mut Via) -> Result<usize, Fault> {
-    while at < end {
-        at = match plain_param(bytes, at, end, via) {
-            Some(next) => next,
-            None => match next_param(bytes, at, end) {
-                Next::Param(param, next) => {
-                    odd_param(bytes, param, via)?;
-                    next
-                }
-                Next::Comma => {
-                    via.shares_line = true;
-                    return Ok(at);
-                }
-                Next::End => return Ok(at),
-                Next::Fault => return Err(Fault::Via),
-            },
-        };
+    loop {
+        match next_param(bytes, at, end) {
+            Next::Param(param, next) => {
+                odd_param(bytes, param, via)?;
+                at = next;
+            }
+            Next::Comma => {
+                via.shares_line = true;
+                return Ok(at);
+            }
+            Next::End => return Ok(at),
+            Next::Fault => return Err(Fault::Via),
+        }
     }
-    Ok(at)
 }
 
 /// A parameter that routing knows, without white space, and sound; none if it is anything else.
@@ -102,8 +129,10 @@ fn plain_param(bytes: &[u8], at: usize, end: usize, via: &mut Via) -> Option<usi
         return Some(value.end.into());
     }
     if RPORT_IS.is(word) {
-        let (port, stop) = port(bytes, at + 7, end)?;
-        if via.rport != Rport::Absent || (stop < end && byte_at(bytes, stop, end) != b';') {
+        let (number, count) = lane::digits(lane::word(bytes, at + 7));
+        let port = u16::try_from(number).ok().filter(|port| *port != 0 && count < 7)?;
+        let stop = at + 7 + count;
+        if via.rport != Rport::Absent || (stop < end && bytes.get(stop) != Some(&b';')) {
             return None;
         }
         via.rport = Rport::Value { port, span: Span::new(at + 7, stop) };
@@ -117,7 +146,7 @@ fn plain_param(bytes: &[u8], at: usize, end: usize, via: &mut Via) -> Option<usi
         via.received = value;
         return Some(value.end.into());
     }
-    let last = word & 0xff_ffff_ffff_ffff | u64::from(b';') << 48;
+    let last = word & 0xffff_ffff_ffff | u64::from(b';') << 48;
     if RPORT_END.is(if at + 6 == end { last } else { word }) && via.rport == Rport::Absent {
         via.rport = Rport::Asked { at: (at + 6) as u16 };
         return Some(at + 6);
