@@ -4,11 +4,12 @@
 //! datagram; never looks into the URI but for what would end it.
 
 use super::field::{NAME, Next, SPACE, byte_at, loose_end, next_param, quoted, run, skip_space, token, trim};
-use super::lane::{self, AnyCase};
-use super::message::{Address, Line, Span};
+use super::lane::{self, AnyCase, Lane};
+use super::message::{Address, Span};
 use super::uri::{self, NameAddr};
 
 const TAG: AnyCase = AnyCase::new(b"tag");
+const TAG_IS: AnyCase = AnyCase::new(b">;tag=");
 
 /// The name-addr or addr-spec at `at`, and the offset behind it. `params` is not filled.
 #[inline(always)]
@@ -48,12 +49,51 @@ fn addr_spec(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
         .then_some((NameAddr { display: Span::NONE, uri, params: Span::NONE }, stop))
 }
 
-/// Parses From or To; none if it is not sound.
+/// Parses the value of From or To; none if it is not sound.
 #[inline(never)]
-pub(super) fn address(bytes: &[u8], line: Line, address: &mut Address) -> Option<()> {
-    let end = line.value.end as usize;
-    address.line = line;
-    let (found, mut at) = name_addr(bytes, line.value.start as usize, end)?;
+pub(super) fn address(bytes: &[u8], value: Span, address: &mut Address) -> Option<()> {
+    let (at, end) = (value.start as usize, value.end as usize);
+    plain(bytes, at, end, address).or_else(|| odd(bytes, at, end, address))
+}
+
+/// What nearly all write: quotes or none, `<>`, a tag or none, no white space but one blank.
+#[inline(always)]
+fn plain(bytes: &[u8], at: usize, end: usize, address: &mut Address) -> Option<()> {
+    let chunk: &[u8; 16] = lane::chunk(bytes, at)?;
+    let start = match chunk {
+        [b'<', ..] => at + 1,
+        [b'"', ..] => {
+            let lane = Lane::new(chunk);
+            let stops = lane.eq(b'"').or(lane.eq(b'\\')).bits() & !1 | 1 << 16;
+            let close = at + stops.trailing_zeros() as usize;
+            if lane::chunk(bytes, close)? != b"\" <" {
+                return None;
+            }
+            close + 3
+        }
+        _ => return None,
+    };
+    let close = lane::find(bytes, start, end, uri::unsound);
+    let word = lane::word(bytes, close);
+    if word as u8 != b'>' || close >= end || close == start {
+        return None;
+    }
+    let mut tag = Span::NONE;
+    if close + 1 < end {
+        let from = close + 6;
+        if !TAG_IS.is(word) || from >= end || loose_end(bytes, from, end) != end {
+            return None;
+        }
+        tag = Span::new(from, end);
+    }
+    address.uri = Span::new(start, close);
+    address.tag = tag;
+    Some(())
+}
+
+#[inline(never)]
+fn odd(bytes: &[u8], at: usize, end: usize, address: &mut Address) -> Option<()> {
+    let (found, mut at) = name_addr(bytes, at, end)?;
     address.uri = found.uri;
     loop {
         match next_param(bytes, at, end) {

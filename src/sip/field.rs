@@ -1,11 +1,10 @@
-//! The parts that header values are made of, and the parsers of Via, CSeq and numbers.
+//! The parts that header values are made of, and the parsers of CSeq and numbers.
 //!
 //! Driven by `scan`, `address` and `uri` with the whole datagram and the bounds of a value, whose line ends are
 //! known to be folds already: CR and LF within a value are white space. Never looks at a line's name.
 
-use super::fault::Fault;
-use super::lane::{self, AnyCase, Lane};
-use super::message::{CSeq, Line, Rport, Span, Via};
+use super::lane::{self, Lane};
+use super::message::{CSeq, Span};
 
 const TOKEN: u8 = 1;
 const HOST: u8 = 2;
@@ -75,19 +74,19 @@ fn skip_spaces(bytes: &[u8], at: usize, end: usize) -> usize {
     run(bytes, at, end, SPACE)
 }
 
+/// `start..end` without the one blank in front that nearly all write; none if there is any other
+/// white space at its ends.
+#[inline(always)]
+pub(super) fn plain_value(bytes: &[u8], start: usize, end: usize) -> Option<Span> {
+    let [blank, first] = lane::chunk(bytes, start)?;
+    let last = bytes.get(end.wrapping_sub(1))?;
+    (*blank == b' ' && *first > b' ' && *last > b' ' && start < end).then(|| Span::new(start + 1, end))
+}
+
 /// `start..end` without white space and folds at both ends.
 #[inline(always)]
 pub(super) fn trim(bytes: &[u8], start: usize, end: usize) -> Span {
-    // One blank in front, none behind, is what nearly all write.
-    if let (Some([b' ', first]), Some(last)) =
-        (bytes.get(start..).and_then(|rest| rest.first_chunk()), bytes.get(end.wrapping_sub(1)))
-        && *first > b' '
-        && *last > b' '
-        && start < end
-    {
-        return Span::new(start + 1, end);
-    }
-    trim_both(bytes, start, end)
+    plain_value(bytes, start, end).unwrap_or_else(|| trim_both(bytes, start, end))
 }
 
 #[inline(never)]
@@ -127,13 +126,32 @@ fn bracketed(bytes: &[u8], at: usize, end: usize) -> usize {
 
 /// The number at `at`, cut off at `u64::MAX / 16`, and the end of its digits.
 #[inline(always)]
-pub(super) fn digits(bytes: &[u8], mut at: usize, end: usize) -> (u64, usize) {
+pub(super) fn digits(bytes: &[u8], at: usize, end: usize) -> (u64, usize) {
+    let (number, count) = lane::digits(lane::word(bytes, at));
+    if count < 8 && at + count <= end { (number.into(), at + count) } else { long_digits(bytes, at, end) }
+}
+
+#[cold]
+#[inline(never)]
+fn long_digits(bytes: &[u8], mut at: usize, end: usize) -> (u64, usize) {
     let mut number = 0u64;
     while let digit @ b'0'..=b'9' = byte_at(bytes, at, end) {
         number = (number * 10 + u64::from(digit - b'0')).min(u64::MAX / 16);
         at += 1;
     }
     (number, at)
+}
+
+/// Whether two spans hold the same bytes.
+#[inline(always)]
+pub(super) fn same(bytes: &[u8], one: Span, other: Span) -> bool {
+    if let length @ 1..=8 = one.len()
+        && length == other.len()
+    {
+        let (one, other) = (lane::word(bytes, one.start.into()), lane::word(bytes, other.start.into()));
+        return (one ^ other) << (64 - 8 * length) == 0;
+    }
+    one.of(bytes) == other.of(bytes)
 }
 
 /// A port and the end of its digits; none if it is no port that can be sent to.
@@ -168,7 +186,7 @@ fn loose_stop(lane: Lane) -> Lane {
 #[inline(always)]
 pub(super) fn loose_end(bytes: &[u8], at: usize, end: usize) -> usize {
     let stop = lane::find(bytes, at, end, loose_stop);
-    if is(byte_at(bytes, stop, end), LOOSE) { run(bytes, stop, end, LOOSE) } else { stop }
+    if stop < end && is(byte_at(bytes, stop, end), LOOSE) { run(bytes, stop, end, LOOSE) } else { stop }
 }
 
 /// End of a parameter's value at `at`, quoted or not; `at` if there is none.
@@ -204,22 +222,6 @@ pub(super) fn next_param(bytes: &[u8], at: usize, end: usize) -> Next {
         _ if at >= end => return Next::End,
         _ => return Next::Fault,
     }
-    // The two that nearly all bear are not looked for byte by byte.
-    let word = lane::word(bytes, at);
-    let known = if TAG_IS.is(word) {
-        4
-    } else if BRANCH_IS.is(word) {
-        7
-    } else {
-        0
-    };
-    if known > 0 && at + known < end {
-        let (name, start) = (Span::new(at + 1, at + known), skip_space(bytes, at + known + 1, end));
-        return match param_value(bytes, start, end) {
-            Some(stop) => Next::Param(Param { name, value: Some(Span::new(start, stop)) }, stop),
-            None => Next::Fault,
-        };
-    }
     let start = skip_space(bytes, at + 1, end);
     let stop = token(bytes, start, end);
     if stop == start {
@@ -237,114 +239,27 @@ pub(super) fn next_param(bytes: &[u8], at: usize, end: usize) -> Next {
     }
 }
 
-const BRANCH: AnyCase = AnyCase::new(b"branch");
-const RECEIVED: AnyCase = AnyCase::new(b"received");
-const RPORT: AnyCase = AnyCase::new(b"rport");
-const TAG_IS: AnyCase = AnyCase::new(b";tag=");
-const BRANCH_IS: AnyCase = AnyCase::new(b";branch=");
-const MAGIC: AnyCase = AnyCase::new(b"z9hg4bk");
-
-/// Sent-protocol (RFC 3261 20.42): the transport's span.
-#[inline(always)]
-fn sent_protocol(bytes: &[u8], at: usize, end: usize) -> Option<Span> {
-    let start = if lane::word(bytes, at) == u64::from_le_bytes(*b"SIP/2.0/") && end > at + 8 {
-        skip_space(bytes, at + 8, end)
-    } else {
-        let mut at = at;
-        for _ in 0..2 {
-            let stop = token(bytes, at, end);
-            let slash = skip_space(bytes, stop, end);
-            if stop == at || byte_at(bytes, slash, end) != b'/' {
-                return None;
-            }
-            at = skip_space(bytes, slash + 1, end);
-        }
-        at
-    };
-    if lane::word(bytes, start) as u32 == u32::from_le_bytes(*b"UDP ") && end > start + 4 {
-        return Some(Span::new(start, start + 3));
-    }
-    let stop = token(bytes, start, end);
-    (stop > start).then(|| Span::new(start, stop))
-}
-
-/// Parses the first value of the Via line `line` into `via`.
-#[inline(never)]
-pub(super) fn via(bytes: &[u8], line: Line, via: &mut Via) -> Result<(), Fault> {
-    let (at, end) = (line.value.start as usize, line.value.end as usize);
-    via.line = line;
-    via.transport = sent_protocol(bytes, at, end).ok_or(Fault::Via)?;
-    let gap = via.transport.end as usize;
-    let start = skip_space(bytes, gap + usize::from(byte_at(bytes, gap, end) == b' '), end);
-    let mut stop = host(bytes, start, end);
-    if stop == start || start == via.transport.end as usize {
-        return Err(Fault::Via);
-    }
-    via.host = Span::new(start, stop);
-    let colon = skip_space(bytes, stop, end);
-    if byte_at(bytes, colon, end) == b':' {
-        let (port, digits_end) = port(bytes, skip_space(bytes, colon + 1, end), end).ok_or(Fault::Via)?;
-        via.port = Some(port);
-        stop = digits_end;
-    }
-    via.sent_by = Span::new(start, stop);
-    loop {
-        match next_param(bytes, stop, end) {
-            Next::Param(param, next) => {
-                via_param(bytes, param, via)?;
-                stop = next;
-            }
-            Next::Comma => {
-                via.shares_line = true;
-                break;
-            }
-            Next::End => break,
-            Next::Fault => return Err(Fault::Via),
-        }
-    }
-    via.value = Span::new(at, stop);
-    Ok(())
-}
-
-#[inline(always)]
-fn via_param(bytes: &[u8], param: Param, via: &mut Via) -> Result<(), Fault> {
-    let name = lane::word(bytes, param.name.start as usize);
-    match param.name.len() {
-        6 if BRANCH.is(name) => {
-            let value = param.value.unwrap_or_default();
-            let bare = value.len() == 7 && MAGIC.is(lane::word(bytes, value.start as usize));
-            if value.is_empty() || bare || !via.branch.is_empty() {
-                return Err(Fault::Branch);
-            }
-            via.branch = value;
-        }
-        8 if RECEIVED.is(name) => {
-            let value = param.value.unwrap_or_default();
-            if value.is_empty() || !via.received.is_empty() {
-                return Err(Fault::Via);
-            }
-            via.received = value;
-        }
-        5 if RPORT.is(name) => {
-            if via.rport != Rport::Absent {
-                return Err(Fault::Via);
-            }
-            via.rport = match param.value {
-                None => Rport::Asked { at: param.name.end },
-                Some(span) => match port(bytes, span.start as usize, span.end as usize) {
-                    Some((port, stop)) if stop == span.end as usize => Rport::Value { port, span },
-                    _ => return Err(Fault::Via),
-                },
-            };
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
 /// Parses CSeq.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn cseq(bytes: &[u8], value: Span, cseq: &mut CSeq) -> Option<()> {
+    let (at, end) = (value.start as usize, value.end as usize);
+    let (number, stop) = digits(bytes, at, end);
+    // One blank, then a method of letters, is what nearly all write.
+    let start = stop + 1;
+    if let Ok(number) = u32::try_from(number)
+        && stop > at
+        && start < end
+        && bytes.get(stop) == Some(&b' ')
+        && lane::plain_end(bytes, start, end) == end
+    {
+        *cseq = CSeq { number, value, method: Span::new(start, end), digits: Span::new(at, stop) };
+        return Some(());
+    }
+    odd_cseq(bytes, value, cseq)
+}
+
+#[inline(never)]
+fn odd_cseq(bytes: &[u8], value: Span, cseq: &mut CSeq) -> Option<()> {
     let (at, end) = (value.start as usize, value.end as usize);
     cseq.value = value;
     let (number, stop) = digits(bytes, at, end);
@@ -360,6 +275,19 @@ pub(super) fn cseq(bytes: &[u8], value: Span, cseq: &mut CSeq) -> Option<()> {
 /// A value that is all digits, cut off at `u64::MAX / 16`.
 #[inline(always)]
 pub(super) fn number(bytes: &[u8], value: Span) -> Option<u64> {
+    if let length @ 1..=4 = value.len()
+        && let Some(chunk) = lane::chunk(bytes, value.start.into())
+    {
+        let digits = (u32::from_le_bytes(*chunk) ^ 0x3030_3030) << (32 - 8 * length);
+        let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
+        let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+        return (others == 0).then_some(u64::from((pairs & 0xff) * 100 + (pairs >> 16 & 0xff)));
+    }
+    long_number(bytes, value)
+}
+
+#[inline(never)]
+fn long_number(bytes: &[u8], value: Span) -> Option<u64> {
     let (number, stop) = digits(bytes, value.start as usize, value.end as usize);
     (stop == value.end as usize && !value.is_empty()).then_some(number)
 }

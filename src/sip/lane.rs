@@ -36,6 +36,12 @@ mod sse2 {
             Self(cmp_eq_mask_i8_m128i(self.0, set_splat_i8_m128i(byte as i8)))
         }
 
+        /// Which bytes are those of `other`.
+        #[inline(always)]
+        pub(in super::super) fn equal(self, other: Self) -> Self {
+            Self(cmp_eq_mask_i8_m128i(self.0, other.0))
+        }
+
         /// Which bytes are at most `byte`.
         #[inline(always)]
         pub(in super::super) fn up_to(self, byte: u8) -> Self {
@@ -48,10 +54,16 @@ mod sse2 {
             Self(sub_i8_m128i(self.0, set_splat_i8_m128i(low as i8))).up_to(high - low)
         }
 
+        /// Every byte with these bits set.
+        #[inline(always)]
+        pub(in super::super) fn with(self, bits: u8) -> Self {
+            Self(bitor_m128i(self.0, set_splat_i8_m128i(bits as i8)))
+        }
+
         /// Every byte with bit 5 set: letters in lower case.
         #[inline(always)]
         pub(in super::super) fn lower(self) -> Self {
-            Self(bitor_m128i(self.0, set_splat_i8_m128i(0x20)))
+            self.with(0x20)
         }
 
         #[inline(always)]
@@ -92,6 +104,12 @@ mod portable {
             self.map(|own| own == byte)
         }
 
+        pub(in super::super) fn equal(self, other: Self) -> Self {
+            let mut both = self.0;
+            both.iter_mut().zip(other.0).for_each(|(own, other)| *own = if *own == other { 0xff } else { 0 });
+            Self(both)
+        }
+
         pub(in super::super) fn up_to(self, byte: u8) -> Self {
             self.map(|own| own <= byte)
         }
@@ -100,8 +118,12 @@ mod portable {
             self.map(|own| (low..=high).contains(&own))
         }
 
+        pub(in super::super) fn with(self, bits: u8) -> Self {
+            Self(self.0.map(|byte| byte | bits))
+        }
+
         pub(in super::super) fn lower(self) -> Self {
-            Self(self.0.map(|byte| byte | 0x20))
+            self.with(0x20)
         }
 
         pub(in super::super) fn or(self, other: Self) -> Self {
@@ -120,11 +142,19 @@ mod portable {
     }
 }
 
+/// The `N` bytes from `at` on, if there are as many. No datagram is so long that `at` would be cut,
+/// and thus one comparison is enough.
+#[inline(always)]
+pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    let at = at as u32 as usize;
+    bytes.get(at..at + N)?.first_chunk()
+}
+
 /// Offset of the first byte from `at` on for which `stop` says yes; `end` if there is none before.
 #[inline(always)]
 pub(super) fn find(bytes: &[u8], mut at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
     while at < end {
-        let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else {
+        let Some(chunk) = chunk(bytes, at) else {
             return find_last(bytes, at, end, stop);
         };
         let bits = stop(Lane::new(chunk)).bits();
@@ -137,18 +167,27 @@ pub(super) fn find(bytes: &[u8], mut at: usize, end: usize, stop: impl Fn(Lane) 
 }
 
 /// As `find`, with less than a lane left.
-#[cold]
 #[inline(never)]
 fn find_last(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
+    let bits = match bytes.last_chunk() {
+        Some(chunk) => stop(Lane::new(chunk)).bits() >> ((at + WIDTH).saturating_sub(bytes.len()) & (WIDTH - 1)),
+        None => stop(Lane::new(&padded(bytes, at))).bits(),
+    };
+    end.min(at + (bits | 1 << WIDTH).trailing_zeros() as usize)
+}
+
+/// What stands from `at` on, less than a lane, with zeros behind.
+#[cold]
+fn padded(bytes: &[u8], at: usize) -> [u8; WIDTH] {
     let mut padded = [0; WIDTH];
     padded.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
-    end.min(at + (stop(Lane::new(&padded)).bits() | 1 << WIDTH).trailing_zeros() as usize)
+    padded
 }
 
 /// CRs and LFs among the 64 bytes at `at`, one bit each, the lowest for the first.
 #[inline(always)]
 pub(super) fn line_ends(bytes: &[u8], at: usize) -> u64 {
-    match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+    match chunk(bytes, at) {
         Some(chunk) => line_ends_of(chunk),
         None => line_ends_last(bytes, at),
     }
@@ -174,19 +213,22 @@ fn line_ends_last(bytes: &[u8], at: usize) -> u64 {
     rest.fold(0, |bits, byte| bits << 1 | u64::from(matches!(byte, b'\r' | b'\n')))
 }
 
-/// End of the run of letters, digits, `.` and `-` that starts at `at`: all of most names, hosts and
-/// tokens.
+/// Letters, digits, `.` and `-`: all of most names, hosts and tokens.
+#[inline(always)]
+pub(super) fn plain(lane: Lane) -> Lane {
+    lane.lower().within(b'a', b'z').or(lane.within(b'0', b'9')).or(lane.within(b'-', b'.'))
+}
+
+/// End of the run of what is `plain` that starts at `at`.
 #[inline(always)]
 pub(super) fn plain_end(bytes: &[u8], at: usize, end: usize) -> usize {
-    find(bytes, at, end, |lane| {
-        lane.lower().within(b'a', b'z').or(lane.within(b'0', b'9')).or(lane.within(b'-', b'.')).not()
-    })
+    find(bytes, at, end, |lane| plain(lane).not())
 }
 
 /// Eight bytes from `at` on, the first lowest; zeros behind the end.
 #[inline(always)]
 pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
-    match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+    match chunk(bytes, at) {
         Some(chunk) => u64::from_le_bytes(*chunk),
         None => word_last(bytes, at),
     }
@@ -194,7 +236,28 @@ pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
 
 #[inline(never)]
 fn word_last(bytes: &[u8], at: usize) -> u64 {
+    if let Some(chunk) = bytes.last_chunk() {
+        let missing = (at + 8).saturating_sub(bytes.len());
+        return u64::from_le_bytes(*chunk).checked_shr(missing as u32 * 8).unwrap_or(0);
+    }
     bytes.iter().skip(at).take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// The decimal digits that `word` begins with: their number, and how many. Eight may be a part only.
+#[inline(always)]
+pub(super) fn digits(word: u64) -> (u32, usize) {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const PAIR: u64 = 0x0000_00ff_0000_00ff;
+    let digits = word ^ (EACH * 0x30);
+    // Bit 7 tells what is no digit; a carry spoils only what stands behind the first of these.
+    let others = (digits.wrapping_add(EACH * 0x76) | digits) & (EACH * 0x80);
+    let bits = others.trailing_zeros() & 0x78;
+    let digits = digits.checked_shl(64 - bits).unwrap_or(0);
+    // Pairs, then fours, then all eight.
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let first = (pairs & PAIR).wrapping_mul(100 + (1_000_000 << 32));
+    let second = (pairs >> 16 & PAIR).wrapping_mul(1 + (10_000 << 32));
+    ((first.wrapping_add(second) >> 32) as u32, bits as usize / 8)
 }
 
 /// Up to eight bytes to compare a [`word`] with, letters in any case.
@@ -243,6 +306,9 @@ mod tests {
                 assert_eq!(sse2.within(byte, 255).bits(), portable.within(byte, 255).bits());
                 assert_eq!(sse2.within(byte / 2, byte).bits(), portable.within(byte / 2, byte).bits());
             }
+            let (text, _) = b"some bytes to com".split_first_chunk().unwrap();
+            let pair = (super::Lane::new(text), portable::Lane::new(text));
+            assert_eq!(sse2.equal(pair.0).bits(), portable.equal(pair.1).bits());
             assert_eq!(sse2.not().bits(), portable.not().bits());
             assert_eq!(sse2.lower().eq(b'a').bits(), portable.lower().eq(b'a').bits());
             assert_eq!(

@@ -6,7 +6,7 @@
 
 use super::fault::Fault;
 use super::field;
-use super::lane::{self, AnyCase};
+use super::lane::{self, Lane};
 use super::message::Span;
 use super::names::{Header, Watch};
 
@@ -29,6 +29,8 @@ pub(super) struct End {
     pub(super) next: usize,
     /// It is a CR or LF alone.
     pub(super) bare: bool,
+    /// No white space stands in front of it, as far as a glance tells.
+    pub(super) tight: bool,
 }
 
 impl<'a> Cutter<'a> {
@@ -60,10 +62,10 @@ impl<'a> Cutter<'a> {
         let at = self.base + self.ends.trailing_zeros() as usize;
         self.ends &= self.ends - 1;
         if lane::word(self.bytes, at) as u16 != u16::from_le_bytes(*b"\r\n") {
-            return Some(End { at, next: at + 1, bare: true });
+            return Some(End { at, next: at + 1, bare: true, tight: false });
         }
         self.ends &= self.ends.wrapping_sub(1);
-        Some(End { at, next: at + 2, bare: false })
+        Some(End { at, next: at + 2, bare: false, tight: false })
     }
 
     /// The end of the header line that `at` stands in, folds included.
@@ -73,24 +75,31 @@ impl<'a> Cutter<'a> {
             self.refill(at)?;
         }
         let cr = self.base + self.ends.trailing_zeros() as usize;
-        let behind = self.bytes.get(cr..).and_then(|rest| rest.first_chunk());
-        if let Some([b'\r', b'\n', next]) = behind
-            && !matches!(next, b' ' | b'\t')
-        {
-            self.ends &= self.ends - 1;
-            self.ends &= self.ends.wrapping_sub(1);
-            return Some(End { at: cr, next: cr + 2, bare: false });
+        // The byte in front, CR, LF, and the byte behind, which begins no fold.
+        if let Some(chunk) = lane::chunk(self.bytes, cr.wrapping_sub(1)) {
+            let word = u32::from_le_bytes(*chunk);
+            let behind = word >> 24;
+            if word & 0xff_ff00 == u32::from_le_bytes(*b"\0\r\n\0") && (behind > 0x20 || behind == 0x0d) {
+                self.ends &= self.ends - 1;
+                self.ends &= self.ends.wrapping_sub(1);
+                return Some(End { at: cr, next: cr + 2, bare: false, tight: word as u8 > b' ' });
+            }
         }
-        self.odd_end(at)
+        let end;
+        (*self, end) = self.clone().odd_end(at);
+        end
     }
 
+    /// By value: a reference would keep the cutter of the fast path out of registers.
     #[inline(never)]
-    fn odd_end(&mut self, at: usize) -> Option<End> {
-        let mut end = self.end(at)?;
-        while !end.bare && matches!(self.bytes.get(end.next), Some(b' ' | b'\t')) {
-            end = self.end(end.next)?;
+    fn odd_end(mut self, at: usize) -> (Self, Option<End>) {
+        let mut end = self.end(at);
+        while let Some(End { next, bare: false, .. }) = end
+            && matches!(self.bytes.get(next), Some(b' ' | b'\t'))
+        {
+            end = self.end(next);
         }
-        Some(end)
+        (self, end)
     }
 }
 
@@ -102,64 +111,107 @@ pub(super) struct Name {
     pub(super) value: usize,
 }
 
-macro_rules! names {
-    ($($constant:ident = $text:literal;)*) => { $(const $constant: AnyCase = AnyCase::new($text);)* };
+/// The names that routing knows, each with its colon, by `slot`. No two share one.
+struct Known {
+    names: [[u8; 16]; SLOTS],
+    headers: [Header; SLOTS],
 }
 
-names! {
-    VIA = b"via:"; FROM = b"from:"; TO = b"to:"; CALL_ID = b"call-id:"; CSEQ = b"cseq:"; CONTACT = b"contact:";
-    CONTENT = b"content-"; LENGTH = b"-length:"; MAX_FORW = b"max-forw"; ORWARDS = b"orwards:"; ROUTE = b"route:";
-    RECORD = b"record-r"; D_ROUTE = b"d-route:"; REPLACES = b"replaces"; PATH = b"path:"; PROXY = b"proxy-re";
-    REQUIRE = b"require:"; SUPPORTE = b"supporte"; PPORTED = b"pported:"; EXPIRES = b"expires:"; JOIN = b"join:";
-}
+const SLOTS: usize = 32;
 
-/// The header whose name, directly followed by its colon, stands at `at`, and the name's length.
+/// Where a name stands; its colon counts among the first two bytes.
 #[inline(always)]
-fn known(bytes: &[u8], at: usize) -> Option<(Header, usize)> {
-    let word = lane::word(bytes, at);
-    let tail = |offset: usize| lane::word(bytes, at + offset);
-    let compact = word >> 8 & 0xff == u64::from(b':');
-    match word as u8 | 0x20 {
-        b'v' if VIA.is(word) => Some((Header::Via, 3)),
-        b'v' if compact => Some((Header::Via, 1)),
-        b'f' if FROM.is(word) => Some((Header::From, 4)),
-        b'f' if compact => Some((Header::From, 1)),
-        b't' if TO.is(word) => Some((Header::To, 2)),
-        b't' if compact => Some((Header::To, 1)),
-        b'c' if CALL_ID.is(word) => Some((Header::CallId, 7)),
-        b'c' if CSEQ.is(word) => Some((Header::CSeq, 4)),
-        b'c' if CONTACT.is(word) => Some((Header::Contact, 7)),
-        b'c' if CONTENT.is(word) && LENGTH.is(tail(7)) => Some((Header::ContentLength, 14)),
-        b'm' if MAX_FORW.is(word) && ORWARDS.is(tail(5)) => Some((Header::MaxForwards, 12)),
-        b'm' if compact => Some((Header::Contact, 1)),
-        b'r' if ROUTE.is(word) => Some((Header::Route, 5)),
-        b'r' if RECORD.is(word) && D_ROUTE.is(tail(5)) => Some((Header::RecordRoute, 12)),
-        b'r' if REPLACES.is(word) && bytes.get(at + 8) == Some(&b':') => Some((Header::Replaces, 8)),
-        b'l' if compact => Some((Header::ContentLength, 1)),
-        b'i' if compact => Some((Header::CallId, 1)),
-        b's' if SUPPORTE.is(word) && PPORTED.is(tail(2)) => Some((Header::Supported, 9)),
-        b'k' if compact => Some((Header::Supported, 1)),
-        b'p' if PATH.is(word) => Some((Header::Path, 4)),
-        b'p' if PROXY.is(word) && REQUIRE.is(tail(6)) => Some((Header::ProxyRequire, 13)),
-        b'e' if EXPIRES.is(word) => Some((Header::Expires, 7)),
-        b'j' if JOIN.is(word) => Some((Header::Join, 4)),
-        _ => None,
+const fn slot(first_two: u16, length: usize) -> usize {
+    let key = (first_two | 0x2020) as u32 | (length as u32) << 16;
+    (key.wrapping_mul(0x9615_a32f) >> 27) as usize
+}
+
+static KNOWN: Known = known();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn known() -> Known {
+    let all: [(&[u8], Header); 23] = [
+        (b"via:", Header::Via),
+        (b"v:", Header::Via),
+        (b"from:", Header::From),
+        (b"f:", Header::From),
+        (b"to:", Header::To),
+        (b"t:", Header::To),
+        (b"call-id:", Header::CallId),
+        (b"i:", Header::CallId),
+        (b"cseq:", Header::CSeq),
+        (b"contact:", Header::Contact),
+        (b"m:", Header::Contact),
+        (b"content-length:", Header::ContentLength),
+        (b"l:", Header::ContentLength),
+        (b"max-forwards:", Header::MaxForwards),
+        (b"route:", Header::Route),
+        (b"record-route:", Header::RecordRoute),
+        (b"replaces:", Header::Replaces),
+        (b"path:", Header::Path),
+        (b"proxy-require:", Header::ProxyRequire),
+        (b"supported:", Header::Supported),
+        (b"k:", Header::Supported),
+        (b"expires:", Header::Expires),
+        (b"join:", Header::Join),
+    ];
+    let mut known = Known { names: [[0; 16]; SLOTS], headers: [Header::Other; SLOTS] };
+    let mut rest: &[(&[u8], Header)] = &all;
+    while let [(name, header), tail @ ..] = rest {
+        let slot = slot(u16::from_le_bytes([name[0], name[1]]), name.len() - 1);
+        assert!(matches!(known.headers[slot], Header::Other));
+        known.headers[slot] = *header;
+        let mut index = 0;
+        while index < name.len() {
+            known.names[slot][index] = name[index];
+            index += 1;
+        }
+        rest = tail;
     }
+    known
+}
+
+/// The header that a name of letters, digits, `.` and `-` at `start` names, and the name's length, if
+/// the colon follows it and stands before `end`. None of a name that may be looked for, nor of one
+/// that is long: a closer look is needed.
+#[inline(always)]
+pub(super) fn plain(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Option<(Header, usize)> {
+    let chunk: &[u8; 16] = lane::chunk(bytes, start)?;
+    let lane = Lane::new(chunk);
+    let found = lane.eq(b':').bits();
+    let colons = found | 1 << 16;
+    let length = colons.trailing_zeros() as usize;
+    if start + length >= end {
+        return None;
+    }
+    // Up to the first colon and with it.
+    let name = colons ^ (colons - 1);
+    let slot = slot(lane::word(bytes, start) as u16, length);
+    let text = KNOWN.names.get(slot)?;
+    if lane.lower().equal(Lane::new(text)).bits() & name == name {
+        return Some((*KNOWN.headers.get(slot)?, length));
+    }
+    let token = lane::plain(lane).bits() | found;
+    (token & name == name && length > 0 && !watch.has_length(length)).then_some((Header::Other, length))
 }
 
 /// Names the line at `start`, whose content ends at `end`.
 #[inline(always)]
 pub(super) fn name(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Result<Name, Fault> {
-    if let Some((header, length)) = known(bytes, start) {
+    if let Some((header, length)) = plain(bytes, start, end, watch) {
         let stop = start + length;
         return checked(bytes, Name { header, span: Span::new(start, stop), value: stop + 1 }, end);
     }
+    odd_name(bytes, start, end, watch)
+}
+
+#[inline(never)]
+pub(super) fn odd_name(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Result<Name, Fault> {
     let stop = field::token(bytes, start, end);
     let colon =
         if stop > start && bytes.get(stop) == Some(&b':') { stop } else { spaced_colon(bytes, start, stop, end)? };
     let span = Span::new(start, stop);
-    let header = if colon == stop { watch.find(span.of(bytes)) } else { Header::parse(span.of(bytes), watch) };
-    checked(bytes, Name { header, span, value: colon + 1 }, end)
+    checked(bytes, Name { header: Header::parse(span.of(bytes), watch), span, value: colon + 1 }, end)
 }
 
 /// A peer may take a control character behind the colon for a line end or for nothing at all.

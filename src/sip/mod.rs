@@ -17,6 +17,7 @@ pub mod scan;
 pub mod text;
 pub mod uri;
 pub mod values;
+mod via;
 
 pub use edit::{Applied, Edit, EditError, SPLICES_MAX, SpliceId, TEXT_MAX};
 pub use fault::Fault;

@@ -27,6 +27,28 @@ pub enum Method {
 }
 
 impl Method {
+    /// The method whose name and the blank behind it a request that begins with `word` begins with,
+    /// and its name's length. Only what calls are made of.
+    #[inline(always)]
+    pub(super) const fn common(word: u64) -> Option<(Self, usize)> {
+        const fn begins(word: u64, text: &[u8; 8], length: usize) -> bool {
+            (word ^ u64::from_le_bytes(*text)) << (64 - 8 * length) == 0
+        }
+        if begins(word, b"INVITE  ", 7) {
+            Some((Self::Invite, 6))
+        } else if begins(word, b"ACK     ", 4) {
+            Some((Self::Ack, 3))
+        } else if begins(word, b"BYE     ", 4) {
+            Some((Self::Bye, 3))
+        } else if begins(word, b"CANCEL  ", 7) {
+            Some((Self::Cancel, 6))
+        } else if begins(word, b"OPTIONS ", 8) {
+            Some((Self::Options, 7))
+        } else {
+            None
+        }
+    }
+
     /// The method that `name` names.
     #[inline]
     #[must_use]
@@ -188,11 +210,14 @@ pub struct Watch {
     names: [[u8; WATCH_NAME_MAX]; WATCH_MAX],
     lengths: [u8; WATCH_MAX],
     count: u8,
+    /// A bit for each length modulo 64 that a name has.
+    has_length: u64,
 }
 
 impl Watch {
     /// Nothing.
-    pub const NONE: Self = Self { names: [[0; WATCH_NAME_MAX]; WATCH_MAX], lengths: [0; WATCH_MAX], count: 0 };
+    pub const NONE: Self =
+        Self { names: [[0; WATCH_NAME_MAX]; WATCH_MAX], lengths: [0; WATCH_MAX], count: 0, has_length: 0 };
 
     /// Looks for `names`, in any case, in this order. None if there are more than [`WATCH_MAX`], if
     /// one is longer than 64 bytes or no token, or names a header that the scan knows anyway.
@@ -212,8 +237,15 @@ impl Watch {
             slot.make_ascii_lowercase();
             *watch.lengths.get_mut(index)? = name.len() as u8;
             watch.count = index as u8 + 1;
+            watch.has_length |= 1 << (name.len() % 64);
         }
         Some(watch)
+    }
+
+    /// False if no name of this length is looked for.
+    #[inline(always)]
+    pub(super) const fn has_length(&self, length: usize) -> bool {
+        self.has_length >> (length % 64) & 1 != 0
     }
 
     /// `Watched` for a name that is looked for, else `Other`.

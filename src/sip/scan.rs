@@ -12,7 +12,7 @@ use super::lane::{self, AnyCase};
 use super::lines::{self, Cutter, End};
 use super::message::{Line, Lines, Message, Number, Span, Start};
 use super::names::{Header, Method, Watch};
-use super::uri;
+use super::{uri, via};
 
 /// Longest datagram that spans can describe.
 const LENGTH_MAX: usize = u16::MAX as usize;
@@ -22,11 +22,18 @@ const SIP_2_0: AnyCase = AnyCase::new(b"sip/2.0 ");
 const VERSION: AnyCase = AnyCase::new(b" sip/2.0");
 
 /// Scans a datagram. Always answers: what is wrong stands in [`Message::fault`].
+#[inline(always)]
 #[must_use]
 pub fn scan(bytes: &[u8], watch: &Watch) -> Message {
+    // Inlined so that the message is filled in where the caller keeps it.
     let mut message = Message::EMPTY;
-    Scan { bytes, watch, seen: 0, message: &mut message }.run();
+    fill(bytes, watch, &mut message);
     message
+}
+
+#[inline(never)]
+fn fill(bytes: &[u8], watch: &Watch, message: &mut Message) {
+    Scan { bytes, watch, seen: 0, message }.run();
 }
 
 struct Scan<'a> {
@@ -47,10 +54,9 @@ const SEEN_CONTENT_LENGTH: u8 = 64;
 const SEEN_ALL: u8 = SEEN_VIA | SEEN_FROM | SEEN_TO | SEEN_CALL_ID | SEEN_CSEQ;
 
 impl Scan<'_> {
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     fn fault(&mut self, fault: Fault) {
-        self.message.fault.get_or_insert(fault);
+        self.message.blame(fault);
     }
 
     #[inline(always)]
@@ -101,19 +107,18 @@ impl Scan<'_> {
         if SIP.is(word) && end >= 4 {
             return self.status_line(word, end);
         }
-        let stop = field::token(self.bytes, 0, end);
-        let name = Span::new(0, stop);
         let version = end.saturating_sub(8);
+        let (method, stop) = Method::common(word).unwrap_or_else(|| uncommon(self.bytes, end));
         let plain = stop > 0 && field::byte_at(self.bytes, stop, end) == b' ' && stop < version;
         if !plain || !VERSION.is(lane::word(self.bytes, version)) {
-            return self.odd_request_line(end);
+            return odd_request_line(self.bytes, end, self.message);
         }
-        self.request(name, Span::new(stop + 1, version));
+        self.request(method, Span::new(0, stop), Span::new(stop + 1, version));
     }
 
     #[inline(always)]
-    fn request(&mut self, name: Span, uri: Span) {
-        self.message.start = Start::Request { method: Method::parse(name.of(self.bytes)), name, uri };
+    fn request(&mut self, method: Method, name: Span, uri: Span) {
+        self.message.start = Start::Request { method, name, uri };
         match uri::parse_at(self.bytes, uri) {
             // A request-URI has no headers (RFC 3261 19.1.1).
             Some(parts) if parts.headers.is_empty() => self.message.scheme = parts.scheme,
@@ -125,63 +130,46 @@ impl Scan<'_> {
         }
     }
 
-    /// What ends in `SIP/` and something is answered as far as it can be; the rest is not SIP.
-    #[cold]
-    #[inline(never)]
-    fn odd_request_line(&mut self, end: usize) {
-        let line = self.bytes.get(..end).unwrap_or_default();
-        let trimmed = line.trim_ascii_end();
-        let version = trimmed.iter().rposition(|byte| *byte == b' ').map_or(trimmed.len(), |space| space + 1);
-        let name = Span::new(0, field::token(line, 0, end));
-        let (sip, number) = trimmed.get(version..).and_then(|rest| rest.split_at_checked(4)).unwrap_or_default();
-        if !sip.eq_ignore_ascii_case(b"SIP/") {
-            return self.fault(Fault::NotSip);
-        }
-        let uri = field::trim(line, name.end as usize, version.max(name.end as usize));
-        self.message.start = Start::Request { method: Method::parse(name.of(line)), name, uri };
-        let sound = !name.is_empty() && uri.start == name.end + 1 && uri.end as usize + 1 == version;
-        if !sound || trimmed.len() != end {
-            self.fault(Fault::StartLine);
-        } else {
-            self.fault(if number != b"2.0" && is_version(number) { Fault::Version } else { Fault::StartLine });
-        }
-    }
-
     /// `word` holds the first bytes.
     #[inline(always)]
     fn status_line(&mut self, word: u64, end: usize) {
         let digits = lane::word(self.bytes, 8).to_le_bytes();
         let [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9', behind, ..] = digits else {
-            return self.odd_status_line(word);
+            return odd_status_line(word, self.message);
         };
         if !SIP_2_0.is(word) || (behind != b' ' && end != 11) || end < 11 {
-            return self.odd_status_line(word);
+            return odd_status_line(word, self.message);
         }
         let code = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
         self.message.start = Start::Response { code };
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn odd_status_line(&mut self, word: u64) {
-        self.fault(if SIP_2_0.is(word) { Fault::StartLine } else { Fault::Version });
     }
 
     /// A header line that starts at `start`.
     #[inline(always)]
     fn line(&mut self, start: usize, end: End) {
         let bytes = self.bytes;
-        let name = match lines::name(bytes, start, end.at, self.watch) {
-            Ok(name) => name,
-            Err(fault) => return self.fault(fault),
-        };
-        if name.header == Header::Other {
-            return;
+        if let Some((header, length)) = lines::plain(bytes, start, end.at, self.watch)
+            && let Some([first, second]) = lane::chunk(bytes, start + length + 1)
+        {
+            if header == Header::Other && matches!(first, b' '..=b'~') {
+                return;
+            }
+            // One blank in front, none behind, is what nearly all write.
+            if *first == b' ' && *second > b' ' && end.tight {
+                return self.header(header, start, Span::new(start + length + 2, end.at), end.next);
+            }
         }
-        let value = field::trim(bytes, name.value.min(end.at), end.at);
-        let line = Line { start: start as u16, value, next: end.next as u16 };
+        match odd_line(bytes, start, end.at, self.watch) {
+            Ok((header, value)) => self.header(header, start, value, end.next),
+            Err(fault) => self.fault(fault),
+        }
+    }
+
+    #[inline(always)]
+    fn header(&mut self, header: Header, start: usize, value: Span, next: usize) {
+        let line = Line { start: start as u16, value, next: next as u16 };
         let message = &mut *self.message;
-        match name.header {
+        match header {
             Header::Via => {
                 message.vias.add(line);
                 if self.first(SEEN_VIA) {
@@ -232,22 +220,29 @@ impl Scan<'_> {
 
     #[inline(always)]
     fn via(&mut self, line: Line) {
-        if let Err(fault) = field::via(self.bytes, line, &mut self.message.via) {
+        self.message.via.line = line;
+        if let Err(fault) = via::parse(self.bytes, line.value, &mut self.message.via) {
             self.fault(fault);
         }
     }
 
     #[inline(always)]
     fn from(&mut self, line: Line) {
-        if self.once(SEEN_FROM, Header::From) && address::address(self.bytes, line, &mut self.message.from).is_none() {
-            self.fault(Fault::From);
+        if self.once(SEEN_FROM, Header::From) {
+            self.message.from.line = line;
+            if address::address(self.bytes, line.value, &mut self.message.from).is_none() {
+                self.fault(Fault::From);
+            }
         }
     }
 
     #[inline(always)]
     fn to(&mut self, line: Line) {
-        if self.once(SEEN_TO, Header::To) && address::address(self.bytes, line, &mut self.message.to).is_none() {
-            self.fault(Fault::To);
+        if self.once(SEEN_TO, Header::To) {
+            self.message.to.line = line;
+            if address::address(self.bytes, line.value, &mut self.message.to).is_none() {
+                self.fault(Fault::To);
+            }
         }
     }
 
@@ -294,6 +289,7 @@ impl Scan<'_> {
 
     /// A proxy does not answer for Expires: what is no number is left alone, what is too large is
     /// cut off (RFC 3261 20.19).
+    #[inline(always)]
     fn expires(&mut self, value: Span) {
         if let (None, Some(number)) = (self.message.expires, field::number(self.bytes, value)) {
             self.message.expires = Some(Number { value: number.min(u32::MAX.into()) as u32, span: value });
@@ -304,10 +300,10 @@ impl Scan<'_> {
     #[inline(always)]
     fn finish(&mut self) {
         if self.seen & SEEN_ALL != SEEN_ALL {
-            self.missing();
+            missing(self.seen, self.message);
         }
         if let Start::Request { name, .. } = self.message.start
-            && self.message.cseq.method.of(self.bytes) != name.of(self.bytes)
+            && !field::same(self.bytes, name, self.message.cseq.method)
         {
             self.fault(Fault::CSeqMethod);
         }
@@ -318,21 +314,63 @@ impl Scan<'_> {
         }
         self.message.end = self.message.head_end + length.value as u16;
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn missing(&mut self) {
-        let wanted = [
-            (SEEN_VIA, Header::Via),
-            (SEEN_FROM, Header::From),
-            (SEEN_TO, Header::To),
-            (SEEN_CALL_ID, Header::CallId),
-            (SEEN_CSEQ, Header::CSeq),
-        ];
-        if let Some((_, header)) = wanted.iter().find(|(bit, _)| self.seen & bit == 0) {
-            self.fault(Fault::Missing(*header));
-        }
+#[cold]
+#[inline(never)]
+fn missing(seen: u8, message: &mut Message) {
+    let wanted = [
+        (SEEN_VIA, Header::Via),
+        (SEEN_FROM, Header::From),
+        (SEEN_TO, Header::To),
+        (SEEN_CALL_ID, Header::CallId),
+        (SEEN_CSEQ, Header::CSeq),
+    ];
+    if let Some((_, header)) = wanted.iter().find(|(bit, _)| seen & bit == 0) {
+        message.blame(Fault::Missing(*header));
     }
+}
+
+/// What ends in `SIP/` and something is answered as far as it can be; the rest is not SIP.
+#[cold]
+#[inline(never)]
+fn odd_request_line(bytes: &[u8], end: usize, message: &mut Message) {
+    let line = bytes.get(..end).unwrap_or_default();
+    let trimmed = line.trim_ascii_end();
+    let version = trimmed.iter().rposition(|byte| *byte == b' ').map_or(trimmed.len(), |space| space + 1);
+    let name = Span::new(0, field::token(line, 0, end));
+    let (sip, number) = trimmed.get(version..).and_then(|rest| rest.split_at_checked(4)).unwrap_or_default();
+    if !sip.eq_ignore_ascii_case(b"SIP/") {
+        return message.blame(Fault::NotSip);
+    }
+    let uri = field::trim(line, name.end as usize, version.max(name.end as usize));
+    message.start = Start::Request { method: Method::parse(name.of(line)), name, uri };
+    let sound = !name.is_empty() && uri.start == name.end + 1 && uri.end as usize + 1 == version;
+    if !sound || trimmed.len() != end {
+        message.blame(Fault::StartLine);
+    } else {
+        message.blame(if number != b"2.0" && is_version(number) { Fault::Version } else { Fault::StartLine });
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn odd_status_line(word: u64, message: &mut Message) {
+    message.blame(if SIP_2_0.is(word) { Fault::StartLine } else { Fault::Version });
+}
+
+/// A header line that is not written as nearly all are.
+#[inline(never)]
+fn odd_line(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Result<(Header, Span), Fault> {
+    let name = lines::name(bytes, start, end, watch)?;
+    Ok((name.header, field::trim(bytes, name.value.min(end), end)))
+}
+
+/// The method that stands before `end`, and its name's length.
+#[inline(never)]
+fn uncommon(bytes: &[u8], end: usize) -> (Method, usize) {
+    let stop = field::token(bytes, 0, end);
+    (Method::parse(Span::new(0, stop).of(bytes)), stop)
 }
 
 /// Digits, a dot, digits.
@@ -342,6 +380,14 @@ fn is_version(number: &[u8]) -> bool {
     number.split_at_checked(dot).is_some_and(|(major, minor)| {
         number_part(major) && minor.split_first().is_some_and(|(_, minor)| number_part(minor))
     })
+}
+
+impl Message {
+    #[cold]
+    #[inline(never)]
+    fn blame(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
 }
 
 impl Lines {

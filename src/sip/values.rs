@@ -194,6 +194,6 @@ impl Iterator for Headers<'_> {
 #[must_use]
 pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
     let line = Line { start: span.start, value: span, next: span.end };
-    let mut via = Via::NONE;
-    super::field::via(bytes, line, &mut via).ok().map(|()| via)
+    let mut via = Via { line, ..Via::NONE };
+    super::via::parse(bytes, span, &mut via).ok().map(|()| via)
 }
