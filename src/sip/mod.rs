@@ -5,6 +5,7 @@
 //! allocates, never reads a clock, never keeps anything from one message to the next.
 
 mod address;
+mod copy;
 pub mod edit;
 pub mod fault;
 mod field;
