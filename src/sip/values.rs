@@ -212,3 +212,42 @@ pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
     let mut via = Via { line, ..Via::NONE };
     super::via::parse(bytes, span, &mut via).ok().map(|()| via)
 }
+
+/// What goes when the topmost Via value is popped, and the Via below it. None if there is none below,
+/// or no sound one.
+#[must_use]
+pub fn via_below(bytes: &[u8], message: &Message, watch: &Watch) -> Option<(Span, Via)> {
+    next_line_via(bytes, message, watch).or_else(|| any_via_below(bytes, message, watch))
+}
+
+/// On the very next line, as nearly all write it.
+#[inline(always)]
+fn next_line_via(bytes: &[u8], message: &Message, watch: &Watch) -> Option<(Span, Via)> {
+    let top = message.via.line;
+    let start = top.next as usize;
+    if message.via.shares_line || message.vias.count < 2 {
+        return None;
+    }
+    let end = Cutter::new(bytes, start).folded_end(start)?;
+    let (header, length) = lines::plain(bytes, start, end.at, watch)?;
+    let value = field::plain_value(bytes, start + length + 1, end.at)?;
+    let line = Line { start: start as u16, value, next: end.next as u16 };
+    let mut via = Via { line, ..Via::NONE };
+    let sound = header == Header::Via && super::via::parse(bytes, value, &mut via).is_ok();
+    sound.then_some((Span { start: top.start, end: top.next }, via))
+}
+
+#[cold]
+fn any_via_below(bytes: &[u8], message: &Message, watch: &Watch) -> Option<(Span, Via)> {
+    let mut vias = values(bytes, &message.vias, Header::Via, watch);
+    let (own, next) = (vias.next()?, vias.next()?);
+    let gone = if own.last_in_line {
+        Span { start: own.line.start, end: own.line.next }
+    } else {
+        Span { start: own.span.start, end: next.span.start }
+    };
+    let mut via = Via { line: next.line, ..Via::NONE };
+    super::via::parse(bytes, next.span, &mut via).ok()?;
+    via.shares_line = !next.last_in_line;
+    Some((gone, via))
+}
