@@ -28,16 +28,20 @@ pub(super) fn name_addr(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr
         open = run(bytes, open, end, NAME | SPACE);
         (trim(bytes, at, open).end as usize, open)
     };
-    if byte_at(bytes, open, end) != b'<' {
-        return None;
-    }
+    let (uri, stop) = bracketed(bytes, open, end)?;
+    Some((NameAddr { display: Span::new(at, display_end), uri, params: Span::NONE }, stop))
+}
+
+/// The URI within the `<>` that open at `open`, and the offset behind them.
+#[inline(always)]
+pub(super) fn bracketed(bytes: &[u8], open: usize, end: usize) -> Option<(Span, usize)> {
     let start = open + 1;
-    let close = lane::find(bytes, start, end, uri::unsound);
-    if byte_at(bytes, close, end) != b'>' || close == start {
+    if open >= end || bytes.get(open) != Some(&b'<') {
         return None;
     }
-    let uri = Span::new(start, close);
-    Some((NameAddr { display: Span::new(at, display_end), uri, params: Span::NONE }, close + 1))
+    let close = lane::find(bytes, start, end, uri::unsound);
+    let sound = close > start && close < end && bytes.get(close) == Some(&b'>');
+    sound.then(|| (Span::new(start, close), close + 1))
 }
 
 /// A bare addr-spec ends where parameters, a further value or white space begin (RFC 3261 20).

@@ -5,6 +5,7 @@
 //! Holds the texts to put in, so that they may be copied out of the packet itself. Never applies a
 //! part of an edit.
 
+use super::copy;
 use super::message::Span;
 use super::text::Text;
 use super::values::Value;
@@ -97,7 +98,7 @@ impl Edit {
 
     /// Replaces the bytes `at` by what `write` takes down. Splices must not share bytes; their order
     /// is free, but what stands at one place stands in the order of the calls.
-    #[inline]
+    #[inline(always)]
     pub fn splice(&mut self, at: Span, write: impl FnOnce(&mut Text<'_>)) -> SpliceId {
         let mut text = Text::new(self.texts.get_mut(self.text_len..).unwrap_or_default());
         write(&mut text);
@@ -114,7 +115,7 @@ impl Edit {
     }
 
     /// Puts what `write` takes down in front of the byte at `at`.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, at: u16, write: impl FnOnce(&mut Text<'_>)) -> SpliceId {
         self.splice(Span { start: at, end: at }, write)
     }
@@ -228,7 +229,7 @@ impl Edit {
             let end = base + splice.at.start as isize;
             let start = base + from as isize;
             if by < 0 {
-                copy(bytes, start, end, by);
+                shift_part(bytes, start, end, by);
             }
             right |= by > 0;
             from = splice.at.end;
@@ -243,7 +244,7 @@ impl Edit {
             let start = base - self.growth + splice.landed as isize;
             let text = splice.text.of(&self.texts);
             if let Some(room) = usize::try_from(start).ok().and_then(|start| bytes.get_mut(start..start + text.len())) {
-                room.copy_from_slice(text);
+                copy::short(room, text);
             }
         }
     }
@@ -257,21 +258,21 @@ fn shift_right(splices: &[Splice], bytes: &mut [u8], base: isize) {
         by -= splice.text.len() as isize - splice.at.len() as isize;
         let from = index.checked_sub(1).and_then(|before| splices.get(before)).map_or(0, |before| before.at.end);
         if by > 0 {
-            copy(bytes, base + from as isize, base + splice.at.start as isize, by);
+            shift_part(bytes, base + from as isize, base + splice.at.start as isize, by);
         }
     }
 }
 
 /// Moves `start..end` by `by`. Bounds were checked by the caller.
 #[inline]
-fn copy(bytes: &mut [u8], start: isize, end: isize, by: isize) {
+fn shift_part(bytes: &mut [u8], start: isize, end: isize, by: isize) {
     let bounds = (usize::try_from(start), usize::try_from(end), usize::try_from(start + by));
     if let (Ok(start), Ok(end), Ok(to)) = bounds
         && start < end
         && end <= bytes.len()
         && to + (end - start) <= bytes.len()
     {
-        bytes.copy_within(start..end, to);
+        copy::within(bytes, start, end, to);
     }
 }
 

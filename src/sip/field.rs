@@ -89,6 +89,15 @@ pub(super) fn trim(bytes: &[u8], start: usize, end: usize) -> Span {
     plain_value(bytes, start, end).unwrap_or_else(|| trim_both(bytes, start, end))
 }
 
+/// `start..end`, at whose start no white space stands, without that at its end.
+#[inline(always)]
+pub(super) fn trim_end(bytes: &[u8], start: usize, end: usize) -> Span {
+    match bytes.get(end.wrapping_sub(1)) {
+        Some(b'!'..) => Span::new(start, end),
+        _ => trim_both(bytes, start, end),
+    }
+}
+
 #[inline(never)]
 fn trim_both(bytes: &[u8], start: usize, mut end: usize) -> Span {
     let start = run(bytes, start, end, SPACE);

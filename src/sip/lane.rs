@@ -152,7 +152,21 @@ pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]>
 
 /// Offset of the first byte from `at` on for which `stop` says yes; `end` if there is none before.
 #[inline(always)]
-pub(super) fn find(bytes: &[u8], mut at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
+pub(super) fn find(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
+    // Most runs end in the first lane: it is worth code of its own, without the loop's preparations.
+    if at >= end {
+        return end;
+    }
+    let Some(chunk) = chunk(bytes, at) else { return find_last(bytes, at, end, stop) };
+    let bits = stop(Lane::new(chunk)).bits();
+    if bits != 0 {
+        return end.min(at + bits.trailing_zeros() as usize);
+    }
+    find_on(bytes, at + WIDTH, end, stop)
+}
+
+#[inline(always)]
+fn find_on(bytes: &[u8], mut at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
     while at < end {
         let Some(chunk) = chunk(bytes, at) else {
             return find_last(bytes, at, end, stop);

@@ -5,6 +5,7 @@
 //! allocates, never reads a clock, never keeps anything from one message to the next.
 
 mod address;
+mod copy;
 pub mod edit;
 pub mod fault;
 mod field;
@@ -27,4 +28,4 @@ pub use reply::Reply;
 pub use scan::scan;
 pub use text::Text;
 pub use uri::{NameAddr, Scheme, Uri};
-pub use values::{HeaderLine, Headers, Value, Values, headers, values, via};
+pub use values::{HeaderLine, Headers, Value, Values, headers, values, via, via_below};

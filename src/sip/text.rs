@@ -5,90 +5,148 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::copy;
+
 /// Text being taken down into a buffer.
 #[derive(Debug)]
 pub struct Text<'a> {
+    /// What is left of the buffer.
     room: &'a mut [u8],
-    len: usize,
+    /// The buffer's length.
+    whole: usize,
     fits: bool,
+}
+
+/// The two digits of each number below 100.
+static PAIRS: [[u8; 2]; 100] = pairs();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn pairs() -> [[u8; 2]; 100] {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+}
+
+/// The digits of each octet and a dot, the first lowest.
+static OCTETS: [u32; 256] = octets();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn octets() -> [u32; 256] {
+    let mut octets = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (hundreds, tens, ones) = (digit(octet / 100), digit(octet / 10), digit(octet));
+        octets[octet] = match octet {
+            0..10 => u32::from_le_bytes([ones, b'.', 0, 0]),
+            10..100 => u32::from_le_bytes([tens, ones, b'.', 0]),
+            _ => u32::from_le_bytes([hundreds, tens, ones, b'.']),
+        };
+        octet += 1;
+    }
+    octets
+}
+
+const fn digit(number: usize) -> u8 {
+    b'0' + (number % 10) as u8
+}
+
+/// Two octets with a dot behind each, and the length of that.
+#[inline(always)]
+fn two_octets(first: u8, second: u8) -> (u64, usize) {
+    let text = |octet: u8| u64::from(OCTETS.get(octet as usize).copied().unwrap_or(0));
+    let len = |octet: u8| 2 + usize::from(octet > 9) + usize::from(octet > 99);
+    (text(first) | text(second) << (8 * len(first)), len(first) + len(second))
 }
 
 impl<'a> Text<'a> {
     /// Writes into `room`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn new(room: &'a mut [u8]) -> Self {
-        Self { room, len: 0, fits: true }
+        let whole = room.len();
+        Self { room, whole, fits: true }
     }
 
     /// Bytes taken down so far: an offset from where the text will land.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len
+        self.whole - self.room.len()
     }
 
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Whether all of it found room.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn fits(&self) -> bool {
         self.fits
     }
 
-    #[inline]
+    /// The next `count` bytes to be written.
+    #[inline(always)]
+    fn next(&mut self, count: usize) -> Option<&'a mut [u8]> {
+        let room = self.room.split_off_mut(..count);
+        self.fits &= room.is_some();
+        room
+    }
+
+    #[inline(always)]
     pub fn bytes(&mut self, bytes: &[u8]) {
-        match self.room.get_mut(self.len..).and_then(|room| room.get_mut(..bytes.len())) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len += bytes.len();
-            }
-            None => self.fits = false,
+        if let Some(room) = self.next(bytes.len()) {
+            copy::short(room, bytes);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn str(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn byte(&mut self, byte: u8) {
-        self.bytes(&[byte]);
+        if let Some([room]) = self.next(1) {
+            *room = byte;
+        }
     }
 
     /// `count` times `byte`.
     #[inline]
     pub fn fill(&mut self, byte: u8, count: usize) {
-        match self.room.get_mut(self.len..).and_then(|room| room.get_mut(..count)) {
-            Some(room) => {
-                room.fill(byte);
-                self.len += count;
-            }
-            None => self.fits = false,
+        if let Some(room) = self.next(count) {
+            room.fill(byte);
         }
     }
 
     /// Decimal digits.
     #[inline]
     pub fn number(&mut self, number: u64) {
-        let mut digits = [0; 20];
+        let length = match number {
+            0..10 => return self.byte(b'0' + number as u8),
+            10..100 => 2,
+            100..1_000 => 3,
+            1_000..10_000 => 4,
+            10_000..100_000 => 5,
+            _ => number.ilog10() as usize + 1,
+        };
+        let Some(room) = self.next(length) else { return };
         let mut rest = number;
-        let mut first = digits.len();
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            first -= 1;
-            if rest == 0 {
-                break;
-            }
+        let (first, pairs) = room.as_rchunks_mut::<2>();
+        for pair in pairs.iter_mut().rev() {
+            *pair = PAIRS.get((rest % 100) as usize).copied().unwrap_or_default();
+            rest /= 100;
         }
-        self.bytes(digits.get(first..).unwrap_or_default());
+        if let [first] = first {
+            *first = b'0' + rest as u8;
+        }
     }
 
     /// Sixteen lower-case hexadecimal digits.
@@ -117,7 +175,7 @@ impl<'a> Text<'a> {
     }
 
     /// An address as in `received`: IPv6 without brackets (RFC 3261 25.1).
-    #[inline]
+    #[inline(always)]
     pub fn ip(&mut self, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => self.ipv4(ip),
@@ -126,7 +184,7 @@ impl<'a> Text<'a> {
     }
 
     /// An address as a host: IPv6 in brackets.
-    #[inline]
+    #[inline(always)]
     pub fn host(&mut self, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => self.ipv4(ip),
@@ -139,7 +197,7 @@ impl<'a> Text<'a> {
     }
 
     /// Host and port: `192.0.2.7:5060`, `[2001:db8::1]:5060`.
-    #[inline]
+    #[inline(always)]
     pub fn addr(&mut self, addr: SocketAddr) {
         self.host(addr.ip());
         self.byte(b':');
@@ -149,9 +207,25 @@ impl<'a> Text<'a> {
     #[inline]
     fn ipv4(&mut self, ip: Ipv4Addr) {
         let [a, b, c, d] = ip.octets();
-        self.number(a.into());
-        for octet in [b, c, d] {
-            self.byte(b'.');
+        let (front, middle) = two_octets(a, b);
+        let (back, len) = two_octets(c, d);
+        // Written in words; the last dot and what is behind it belong to whatever follows.
+        match self.room.first_chunk_mut::<16>().and_then(|room| room.split_first_chunk_mut()) {
+            Some((first, _)) => *first = front.to_le_bytes(),
+            None => return self.cramped_ipv4(ip),
+        }
+        if let Some(room) = self.room.get_mut(middle..).and_then(|room| room.first_chunk_mut()) {
+            *room = back.to_le_bytes();
+        }
+        self.next(middle + len - 1);
+    }
+
+    #[cold]
+    fn cramped_ipv4(&mut self, ip: Ipv4Addr) {
+        for (index, octet) in ip.octets().into_iter().enumerate() {
+            if index > 0 {
+                self.byte(b'.');
+            }
             self.number(octet.into());
         }
     }

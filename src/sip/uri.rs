@@ -64,7 +64,7 @@ pub struct NameAddr {
 
 /// Takes a URI apart. None if there is no scheme or host, a port out of range, more than one `@`, or
 /// a byte that would end the URI for another reader.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn parse(uri: &[u8]) -> Option<Uri<'_>> {
     // Longer than a datagram, it came from none.
@@ -74,7 +74,7 @@ pub fn parse(uri: &[u8]) -> Option<Uri<'_>> {
 
 /// As [`parse`], of the URI at `span` of a datagram: faster than of a slice, as it may look at what
 /// stands behind. The spans in the answer are relative to the URI all the same.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn parse_in(bytes: &[u8], span: Span) -> Option<Uri<'_>> {
     let uri = span.of(bytes);
@@ -253,47 +253,66 @@ pub fn host_ip(host: &[u8]) -> Option<IpAddr> {
 }
 
 /// Four numbers up to 255, in at most three digits each, without a leading zero.
+#[inline]
 fn ipv4(host: &[u8]) -> Option<Ipv4Addr> {
     if !host.first()?.is_ascii_digit() || host.len() > 15 {
         return None;
     }
-    let mut octets = [0u8; 4];
-    let mut at = 0;
-    for (index, octet) in octets.iter_mut().enumerate() {
-        if index > 0 {
-            if host.get(at) != Some(&b'.') {
+    let (mut address, mut octet, mut digits, mut dots) = (0u32, 0u64, 0, 0);
+    for byte in host {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            if digits > 0 && octet == 0 {
                 return None;
             }
-            at += 1;
-        }
-        let (number, stop) = field::digits(host, at, host.len());
-        let zero_first = host.get(at) == Some(&b'0') && stop > at + 1;
-        if stop == at || zero_first {
+            octet = octet * 10 + u64::from(digit);
+            digits += 1;
+        } else if *byte == b'.' && digits > 0 && octet < 256 {
+            address = address << 8 | octet as u32;
+            (octet, digits, dots) = (0, 0, dots + 1);
+        } else {
             return None;
         }
-        *octet = u8::try_from(number).ok()?;
-        at = stop;
     }
-    (at == host.len()).then(|| octets.into())
+    (dots == 3 && digits > 0 && octet < 256).then(|| Ipv4Addr::from_bits(address << 8 | octet as u32))
 }
 
 /// Takes a header value apart. None if quotes or brackets are not balanced, white space stands
 /// within `<>`, a display name is neither quoted nor made of tokens, or parameters are not sound.
+#[inline]
 #[must_use]
 pub fn name_addr(value: &[u8]) -> Option<NameAddr> {
-    let end = u16::try_from(value.len()).ok()?.into();
-    let start = field::skip_space(value, 0, end);
-    let (mut found, stop) = address::name_addr(value, start, end)?;
+    let end = u16::try_from(value.len()).ok()?;
+    name_addr_in(value, Span { start: 0, end })
+}
+
+/// As [`name_addr`], of the value at `span` of a datagram; so are the spans in the answer.
+#[inline]
+#[must_use]
+pub fn name_addr_in(bytes: &[u8], span: Span) -> Option<NameAddr> {
+    let (at, end) = (span.start as usize, span.end as usize);
+    if let Some((uri, stop)) = address::bracketed(bytes, at, end)
+        && stop == end
+    {
+        return Some(NameAddr { display: Span::new(at, at), uri, params: Span::NONE });
+    }
+    odd_name_addr(bytes, at, end)
+}
+
+#[inline(never)]
+fn odd_name_addr(bytes: &[u8], at: usize, end: usize) -> Option<NameAddr> {
+    let start = field::skip_space(bytes, at, end);
+    let (mut found, stop) = address::name_addr(bytes, start, end)?;
     let mut at = stop;
     loop {
-        match field::next_param(value, at, end) {
+        match field::next_param(bytes, at, end) {
             Next::Param(_, next) => at = next,
             Next::End => break,
             Next::Comma | Next::Fault => return None,
         }
     }
     if at > stop {
-        let semicolon = field::skip_space(value, stop, end);
+        let semicolon = field::skip_space(bytes, stop, end);
         found.params = Span::new(semicolon + 1, at);
     }
     Some(found)

@@ -41,7 +41,7 @@ pub struct Values<'a> {
 /// The values of `lines`, which are those of `header`, in order. Commas within quotes do not
 /// separate, nor do those within `<>` in headers that hold addresses. An empty value between two
 /// commas is left out; a value with an unclosed quote or bracket goes on to the end of its line.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn values<'a>(bytes: &'a [u8], lines: &Lines, header: Header, watch: &'a Watch) -> Values<'a> {
     let line = lines.first;
@@ -53,8 +53,20 @@ pub fn values<'a>(bytes: &'a [u8], lines: &Lines, header: Header, watch: &'a Wat
 
 impl Values<'_> {
     /// Behind white space and commas.
-    #[inline]
-    fn start_from(&self, mut at: usize) -> usize {
+    #[inline(always)]
+    fn start_from(&self, at: usize) -> usize {
+        let end = self.line.value.end as usize;
+        // A comma and one blank is what nearly all write.
+        match lane::chunk(self.bytes, at) {
+            _ if at >= end => end,
+            Some([b',', b' ', b'-'..=255, _]) if at + 2 < end => at + 2,
+            Some([b'-'..=255, _, _, _]) => at,
+            _ => self.odd_start(at),
+        }
+    }
+
+    #[inline(never)]
+    fn odd_start(&self, mut at: usize) -> usize {
         let end = self.line.value.end as usize;
         loop {
             at = field::skip_space(self.bytes, at, end);
@@ -66,7 +78,7 @@ impl Values<'_> {
     }
 
     /// Offset of the comma that ends the value at `at`, or of the line's value's end.
-    #[inline]
+    #[inline(always)]
     fn comma(&self, mut at: usize) -> usize {
         let end = self.line.value.end as usize;
         let bracketed = match self.header {
@@ -87,6 +99,9 @@ impl Values<'_> {
             | Header::Watched(_)
             | Header::Other => true,
         };
+        if bracketed && self.bytes.get(at) == Some(&b'<') {
+            at = lane::find(self.bytes, at, end, |lane| lane.eq(b'>'));
+        }
         while at < end {
             at = lane::find(self.bytes, at, end, |lane| lane.eq(b',').or(lane.eq(b'"')).or(lane.eq(b'<')));
             at = match field::byte_at(self.bytes, at, end) {
@@ -100,7 +115,7 @@ impl Values<'_> {
     }
 
     /// Goes on to the next line of the header.
-    #[cold]
+    #[inline(never)]
     fn next_line(&mut self) -> bool {
         let (bytes, watch) = (self.bytes, self.watch);
         while self.left > 0 {
@@ -134,7 +149,7 @@ impl Iterator for Values<'_> {
             }
         }
         let comma = self.comma(self.at);
-        let span = field::trim(self.bytes, self.at, comma);
+        let span = field::trim_end(self.bytes, self.at, comma);
         let first_in_line = std::mem::replace(&mut self.first, false);
         self.at = self.start_from(comma);
         let last_in_line = self.at >= self.line.value.end as usize;
@@ -196,4 +211,43 @@ pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
     let line = Line { start: span.start, value: span, next: span.end };
     let mut via = Via { line, ..Via::NONE };
     super::via::parse(bytes, span, &mut via).ok().map(|()| via)
+}
+
+/// What goes when the topmost Via value is popped, and the Via below it. None if there is none below,
+/// or no sound one.
+#[must_use]
+pub fn via_below(bytes: &[u8], message: &Message, watch: &Watch) -> Option<(Span, Via)> {
+    next_line_via(bytes, message, watch).or_else(|| any_via_below(bytes, message, watch))
+}
+
+/// On the very next line, as nearly all write it.
+#[inline(always)]
+fn next_line_via(bytes: &[u8], message: &Message, watch: &Watch) -> Option<(Span, Via)> {
+    let top = message.via.line;
+    let start = top.next as usize;
+    if message.via.shares_line || message.vias.count < 2 {
+        return None;
+    }
+    let end = Cutter::new(bytes, start).folded_end(start)?;
+    let (header, length) = lines::plain(bytes, start, end.at, watch)?;
+    let value = field::plain_value(bytes, start + length + 1, end.at)?;
+    let line = Line { start: start as u16, value, next: end.next as u16 };
+    let mut via = Via { line, ..Via::NONE };
+    let sound = header == Header::Via && super::via::parse(bytes, value, &mut via).is_ok();
+    sound.then_some((Span { start: top.start, end: top.next }, via))
+}
+
+#[cold]
+fn any_via_below(bytes: &[u8], message: &Message, watch: &Watch) -> Option<(Span, Via)> {
+    let mut vias = values(bytes, &message.vias, Header::Via, watch);
+    let (own, next) = (vias.next()?, vias.next()?);
+    let gone = if own.last_in_line {
+        Span { start: own.line.start, end: own.line.next }
+    } else {
+        Span { start: own.span.start, end: next.span.start }
+    };
+    let mut via = Via { line: next.line, ..Via::NONE };
+    super::via::parse(bytes, next.span, &mut via).ok()?;
+    via.shares_line = !next.last_in_line;
+    Some((gone, via))
 }
