@@ -25,8 +25,10 @@ fn files(nodes: &[SocketAddr], handoff: bool) -> (PathBuf, PathBuf) {
     std::fs::create_dir_all(&dir).unwrap();
     let host = host();
     let port = if handoff { 21_000 } else { 22_000 };
-    let listed: String =
-        nodes.iter().map(|node| format!("[[set.node]]\nname = \"n{0}\"\naddress = \"{node}\"\n", node.port())).collect();
+    let listed: String = nodes
+        .iter()
+        .map(|node| format!("[[set.node]]\nname = \"n{0}\"\naddress = \"{node}\"\n", node.port()))
+        .collect();
     let text = format!(
         "[[listener]]\nname = \"edge\"\nbind = \"{host}:{port}\"\n[[node_side]]\nbind = \"{host}:{}\"\n\
          ports = \"{}-{}\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n{listed}",

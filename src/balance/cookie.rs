@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 
 use super::base32;
 use super::raw::{GROUPS_MAX, HEAD_BYTES, MAC_BYTES, Raw, kind, target_len};
-use super::{Key, NodeId};
+use super::{Key, NodeId, short};
 
 /// What every cookie begins with.
 pub const MARK: &[u8] = b"0r";
 /// Room that [`CookieKeys::sign`] writes into; the longest text is 79 bytes.
 pub const COOKIE_MAX: usize = MARK.len() + GROUPS_MAX * 8;
 
-const VERSION: u8 = 0;
+pub(super) const VERSION: u8 = 0;
 
 /// Which header value a cookie stands in, and so which side may use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +37,7 @@ impl Role {
         matches!(self, Self::EdgeFacing | Self::NodeFacing)
     }
 
+    #[inline]
     fn of_bits(bits: u8) -> Self {
         match bits & 3 {
             0 => Self::EdgeFacing,
@@ -46,6 +47,7 @@ impl Role {
         }
     }
 
+    #[inline]
     fn bits(self) -> u8 {
         match self {
             Self::EdgeFacing => 0,
@@ -194,11 +196,23 @@ impl CookieKeys {
     pub fn sign(&self, role: Role, target: &CookieTarget, call: Option<u64>, out: &mut [u8; COOKIE_MAX]) -> usize {
         debug_assert_eq!(call.is_some(), role.bound_to_call());
         let (id, key) = &self.signer;
+        let head = u64::from(VERSION << 6 | role.bits() << 4 | kind(target)) << 8 | u64::from(*id);
+        let call = role.bound_to_call().then(|| call.unwrap_or_default());
+        match target {
+            CookieTarget::Nothing { listener } => {
+                short::sign(key, head << 48 | u64::from(listener.0) << 32, 4, call, out)
+            }
+            CookieTarget::Node(node) => short::sign(key, head << 48 | u64::from(node.0) << 16, 6, call, out),
+            CookieTarget::Flow { .. } | CookieTarget::Contact { .. } => Self::sign_long(key, head, target, call, out),
+        }
+    }
+
+    #[inline(never)]
+    fn sign_long(key: &Key, head: u64, target: &CookieTarget, call: Option<u64>, out: &mut [u8; COOKIE_MAX]) -> usize {
         let mut raw = Raw::new();
-        let head = VERSION << 6 | role.bits() << 4 | kind(target);
-        raw.put(u64::from(head) << 8 | u64::from(*id), 2);
+        raw.put(head, 2);
         raw.put_target(target);
-        let mac = raw.mac(key, role.bound_to_call().then(|| call.unwrap_or_default()));
+        let mac = raw.mac(key, call);
         raw.put(mac, MAC_BYTES);
         let (mark, room) = out.split_at_mut(MARK.len());
         mark.copy_from_slice(MARK);
@@ -219,6 +233,37 @@ impl CookieKeys {
     #[inline]
     pub fn verify(&self, text: &[u8], call: impl FnOnce() -> u64) -> Result<Cookie, CookieFault> {
         let text = text.strip_prefix(MARK).ok_or(CookieFault::NoMark)?;
+        match short::read(text) {
+            Some(short) => self.verify_short(&short, call),
+            None => self.verify_long(text, call),
+        }
+    }
+
+    #[inline]
+    fn key(&self, id: u8) -> Result<&Key, CookieFault> {
+        if id == self.signer.0 {
+            return Ok(&self.signer.1);
+        }
+        self.all.iter().find(|(known, _)| *known == id).map(|(_, key)| key).ok_or(CookieFault::UnknownKey)
+    }
+
+    #[inline]
+    fn verify_short(&self, short: &short::Short, call: impl FnOnce() -> u64) -> Result<Cookie, CookieFault> {
+        let (head, id) = ((short.word >> 56) as u8, (short.word >> 48) as u8);
+        let role = Role::of_bits(head >> 4);
+        let key = self.key(id)?;
+        if key.hash24_short(short.word, role.bound_to_call().then(call)) != short.mac {
+            return Err(CookieFault::BadMac);
+        }
+        let target = match head & 0xf {
+            0 => CookieTarget::Nothing { listener: PortTag((short.word >> 32) as u16) },
+            _ => CookieTarget::Node(NodeId((short.word >> 16) as u32)),
+        };
+        Ok(Cookie { role, target })
+    }
+
+    #[inline(never)]
+    fn verify_long(&self, text: &[u8], call: impl FnOnce() -> u64) -> Result<Cookie, CookieFault> {
         let mut raw = Raw::of_text(text).ok_or(CookieFault::Malformed)?;
         let (head, id) = (raw.at(0, 1) as u8, raw.at(1, 1) as u8);
         let role = Role::of_bits(head >> 4);
@@ -228,7 +273,7 @@ impl CookieKeys {
         if head >> 6 != VERSION || text.len() != base32::text_len(len + MAC_BYTES) || beyond != 0 {
             return Err(CookieFault::Malformed);
         }
-        let (_, key) = self.all.iter().find(|(known, _)| *known == id).ok_or(CookieFault::UnknownKey)?;
+        let key = self.key(id)?;
         let claimed = raw.cut_mac(len);
         if raw.mac(key, role.bound_to_call().then(call)) != claimed {
             return Err(CookieFault::BadMac);

@@ -3,8 +3,6 @@
 //! Owns key derivation and the SipHash forms that the hot path uses. Everything here is the same on
 //! every instance and in every version: tables, branches and cookies of one are read by another.
 
-use siphasher::sip::{SipHasher13, SipHasher24};
-
 /// A SipHash key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key(pub u64, pub u64);
@@ -27,14 +25,36 @@ impl Key {
     #[inline]
     #[must_use]
     pub fn hash13(&self, bytes: &[u8]) -> u64 {
-        SipHasher13::new_with_keys(self.0, self.1).hash(bytes)
+        Sip::<1, 3>::new(self).of_bytes(bytes)
     }
 
     /// SipHash-2-4 of `bytes`.
     #[inline]
     #[must_use]
     pub fn hash24(&self, bytes: &[u8]) -> u64 {
-        SipHasher24::new_with_keys(self.0, self.1).hash(bytes)
+        Sip::<2, 4>::new(self).of_bytes(bytes)
+    }
+
+    /// SipHash-2-4 of one or two words, little-endian: what most cookies are signed by.
+    #[inline]
+    #[must_use]
+    pub(super) fn hash24_short(&self, word: u64, more: Option<u64>) -> u64 {
+        let mut state = Sip::<2, 4>::new(self);
+        state.absorb(word);
+        if let Some(more) = more {
+            state.absorb(more);
+        }
+        state.finish()
+    }
+
+    /// A SipHash-1-3 that is fed part by part. What is absorbed must tell by its first word how much
+    /// follows: nothing else keeps one list of parts apart from another.
+    #[inline]
+    #[must_use]
+    pub(crate) fn keyed13(&self, lengths: u64) -> Keyed13 {
+        let mut state = Sip::new(self);
+        state.absorb(lengths);
+        Keyed13(state)
     }
 
     /// SipHash-2-4 of `words`, little-endian.
@@ -64,6 +84,29 @@ impl Key {
             state.absorb(last.len() as u64 | u64::from(u32::MAX) << 32);
         }
         state.finish()
+    }
+}
+
+/// See [`Key::keyed13`].
+pub(crate) struct Keyed13(Sip<1, 3>);
+
+impl Keyed13 {
+    /// Takes in one word.
+    #[inline]
+    pub(crate) fn word(&mut self, word: u64) {
+        self.0.absorb(word);
+    }
+
+    /// Takes in bytes, zeros behind them up to a multiple of eight.
+    #[inline]
+    pub(crate) fn padded(&mut self, bytes: &[u8]) {
+        self.0.absorb_padded(bytes);
+    }
+
+    /// The hash.
+    #[inline]
+    pub(crate) fn finish(self) -> u64 {
+        self.0.ended()
     }
 }
 
@@ -122,9 +165,25 @@ impl<const C: usize, const D: usize> Sip<C, D> {
     }
 
     #[inline]
+    fn of_bytes(mut self, bytes: &[u8]) -> u64 {
+        let (whole, rest) = bytes.as_chunks::<8>();
+        for word in whole {
+            self.absorb(u64::from_le_bytes(*word));
+        }
+        let last = if rest.is_empty() { 0 } else { tail(bytes, rest) };
+        self.absorb(last | (bytes.len() as u64) << 56);
+        self.ended()
+    }
+
+    #[inline]
     fn finish(mut self) -> u64 {
         // The number of bytes, modulo 256, in the top byte.
         self.absorb(self.words << 59);
+        self.ended()
+    }
+
+    #[inline]
+    fn ended(mut self) -> u64 {
         self.v[2] ^= 0xff;
         for _ in 0..D {
             self.round();
@@ -220,6 +279,21 @@ mod tests {
         fn a_hash_of_words_is_siphash_of_their_bytes(words in prop::collection::vec(any::<u64>(), 0..40), a: u64, b: u64) {
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             prop_assert_eq!(Key(a, b).hash24_words(words.into_iter()), Key(a, b).hash24(&bytes));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hashes_of_bytes_are_those_of_siphasher(bytes: Vec<u8>, a: u64, b: u64) {
+            let key = Key(a, b);
+            prop_assert_eq!(key.hash13(&bytes), siphasher::sip::SipHasher13::new_with_keys(a, b).hash(&bytes));
+            prop_assert_eq!(key.hash24(&bytes), siphasher::sip::SipHasher24::new_with_keys(a, b).hash(&bytes));
+        }
+
+        #[test]
+        fn a_short_hash_is_that_of_its_words(word: u64, more: Option<u64>, a: u64, b: u64) {
+            let words = std::iter::once(word).chain(more);
+            prop_assert_eq!(Key(a, b).hash24_short(word, more), Key(a, b).hash24_words(words));
         }
     }
 

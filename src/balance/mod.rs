@@ -15,6 +15,7 @@ mod raw;
 mod rule;
 mod score;
 mod set;
+mod short;
 mod table;
 
 pub use cookie::{
@@ -24,7 +25,7 @@ pub use explain::{Explanation, explain};
 pub use key::{Key, Secrets};
 pub use node::{Endpoint, Health, Intent, MarkIx, Node, NodeId, NodeIx, Refusal, Vitals};
 pub use pick::pick;
-pub use plan::{NODES_MAX, NodeSpec, Plan, PlanError, PlanSpec, SetSpec};
+pub use plan::{NODES_MAX, NodeSpec, Plan, PlanError, PlanSpec, Sender, SetSpec};
 pub use rule::{HostMatch, Rule};
 pub use set::{
     ContactMode, KeyBy, Keys, LostDialog, METHODS, NodeSet, PathMode, SetIx, SetPolicy, SourceForm, SourceHeader,

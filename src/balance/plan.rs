@@ -138,6 +138,15 @@ impl std::fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
+/// Who sends from an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// As [`Plan::from_addr`] says.
+    pub node: Option<NodeIx>,
+    /// As [`Plan::is_cluster`] says.
+    pub inside: bool,
+}
+
 /// Sets, nodes, endpoints and rules in force.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -221,6 +230,22 @@ impl Plan {
     pub fn from_addr(&self, addr: SocketAddr) -> Option<NodeIx> {
         let exact = self.by_place.find(Place::of(addr));
         exact.or_else(|| self.by_place.find(Place::of_ip(addr.ip()))).and_then(|(_, node)| node)
+    }
+
+    /// Who sends from `addr`, by one look-up where it is an endpoint.
+    #[inline]
+    #[must_use]
+    pub fn sender(&self, addr: SocketAddr) -> Sender {
+        match self.by_place.find(Place::of(addr)) {
+            Some((_, node)) => Sender { node, inside: true },
+            None => self.roaming(addr.ip()),
+        }
+    }
+
+    #[inline(never)]
+    fn roaming(&self, ip: IpAddr) -> Sender {
+        let node = self.by_place.find(Place::of_ip(ip)).map(|(_, node)| node);
+        Sender { node: node.flatten(), inside: node.is_some() || self.is_cluster(ip) }
     }
 
     /// Whether `ip` is a node's, whatever the port, or trusted.

@@ -17,6 +17,7 @@ pub(super) const MAC_BYTES: usize = 8;
 const WORDS: usize = 2 * base32::BLOCK_WORDS;
 
 /// Kinds 4 to 7 are kept for streams.
+#[inline]
 pub(super) fn kind(target: &CookieTarget) -> u8 {
     match target {
         CookieTarget::Nothing { .. } => 0,

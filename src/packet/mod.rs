@@ -109,6 +109,18 @@ impl Packet {
         true
     }
 
+    /// Takes `len` bytes from `at` on out of the datagram; what stands before them moves. False, and
+    /// nothing done, if they do not lie within it.
+    #[inline]
+    #[must_use]
+    pub fn cut_out(&mut self, at: usize, len: usize) -> bool {
+        let Some(bytes) = self.bytes_mut().get_mut(..at + len) else { return false };
+        bytes.copy_within(..at, len);
+        self.start += len as u32;
+        self.len -= len as u32;
+        true
+    }
+
     /// Cuts the datagram to its first `len` bytes; longer than it is does nothing.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
@@ -167,5 +179,17 @@ mod tests {
         assert!(packet.replace(&vec![7; DATAGRAM_MAX]));
         assert_eq!(packet.len(), DATAGRAM_MAX);
         assert!(!packet.replace(&vec![7; 70_000]));
+    }
+
+    #[test]
+    fn what_is_cut_out_is_gone_and_the_rest_is_as_it_was() {
+        let pool = Pool::new(&PoolOptions { slots: 1 }).unwrap();
+        let mut packet = pool.take().unwrap();
+        assert!(packet.replace(b"one, two, three"));
+        assert!(packet.cut_out(3, 5));
+        assert_eq!(packet.bytes(), b"one, three");
+        assert!(!packet.cut_out(9, 2));
+        assert!(packet.cut_out(0, 10));
+        assert!(packet.is_empty());
     }
 }

@@ -38,6 +38,11 @@ impl Avoided {
         !self.until_ms.is_empty() && self.until_ms.iter().any(|(addr, _)| *addr == to)
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.until_ms.is_empty()
+    }
+
     /// Forgets what is over.
     pub(super) fn expire(&mut self, now_ms: u64) {
         self.until_ms.retain(|(_, until_ms)| *until_ms > now_ms);

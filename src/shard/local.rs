@@ -10,6 +10,7 @@ use crate::packet::{Egress, Packet};
 use crate::sip::{self, Fault, Header, Message, Method, Rport, reply, uri};
 
 use super::Core;
+use super::digits::Quad;
 use super::request::{Incoming, Refusal};
 use super::site::ForceRport;
 use super::verdict::{DropReason, REPLIES, Verdict};
@@ -32,13 +33,19 @@ pub(super) struct Return {
     pub(super) to: SocketAddr,
     /// Host and port of sent-by are the very address that the request came from.
     pub(super) straight: bool,
+    /// The source address as text.
+    pub(super) quad: Quad,
 }
 
 /// The way back to the source of a request.
 #[inline]
 pub(super) fn way_back(bytes: &[u8], message: &Message, source: SocketAddr, policy: ForceRport) -> Return {
     let via = &message.via;
-    let same = uri::host_ip(via.host.of(bytes)) == Some(source.ip());
+    let quad = Quad::of(source.ip());
+    let same = match source {
+        SocketAddr::V4(_) => quad.stands_at(bytes, via.host),
+        SocketAddr::V6(_) => uri::host_ip(via.host.of(bytes)) == Some(source.ip()),
+    };
     let asked = via.rport != Rport::Absent;
     let by_source = match policy {
         ForceRport::Always => true,
@@ -49,7 +56,7 @@ pub(super) fn way_back(bytes: &[u8], message: &Message, source: SocketAddr, poli
     let rport = by_source.then_some(source.port());
     let port = rport.unwrap_or_else(|| via.port.unwrap_or(5060));
     let straight = same && via.port.unwrap_or(5060) == source.port();
-    Return { received, rport, to: SocketAddr::new(source.ip(), port), straight }
+    Return { received, rport, to: SocketAddr::new(source.ip(), port), straight, quad }
 }
 
 /// The To tag of our reply to a request.
@@ -67,7 +74,7 @@ impl Core {
     #[inline]
     pub(super) fn return_policy(&self, packet: &Packet) -> ForceRport {
         match self.shared.site.port(packet.port) {
-            Some(port) if !self.is_node_side(packet) => port.force_rport,
+            Some(port) if self.node_side(packet).is_none() => port.force_rport,
             Some(_) | None => ForceRport::Never,
         }
     }
@@ -139,7 +146,8 @@ impl Core {
         let broken = message.via.host.is_empty();
         let back = if broken {
             // The Via gives no way back: to where the packet came from.
-            Return { received: None, rport: None, to: packet.source, straight: false }
+            let quad = Quad::of(packet.source.ip());
+            Return { received: None, rport: None, to: packet.source, straight: false, quad }
         } else {
             way_back(bytes, message, packet.source, policy)
         };

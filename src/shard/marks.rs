@@ -32,6 +32,12 @@ pub struct Mark {
     pub settled: bool,
 }
 
+/// A mark and where it stands.
+pub(super) struct Found<'a> {
+    cell: &'a AtomicU64,
+    pub(super) mark: Mark,
+}
+
 #[derive(Debug)]
 #[repr(align(64))]
 struct Bucket([AtomicU64; WAYS]);
@@ -57,30 +63,51 @@ impl Marks {
     #[inline]
     #[must_use]
     pub fn find(&self, hash: u64, now_ms: u64) -> Option<Mark> {
-        let (_, word) = self.locate(hash, now_ms)?;
-        Some(Mark {
-            node: MarkIx((word & ((1 << NODE_BITS) - 1)) as u16),
-            moved: word & MOVED != 0,
-            settled: word & SETTLED != 0,
-        })
+        Some(self.found(hash, now_ms)?.mark)
+    }
+
+    /// The live mark under a hash, with its place.
+    #[inline]
+    pub(super) fn found(&self, hash: u64, now_ms: u64) -> Option<Found<'_>> {
+        let (cell, word) = self.locate(hash, now_ms)?;
+        let node = MarkIx((word & ((1 << NODE_BITS) - 1)) as u16);
+        Some(Found { cell, mark: Mark { node, moved: word & MOVED != 0, settled: word & SETTLED != 0 } })
     }
 
     /// Leaves or renews a mark. `rings`: a final response may be long in coming, as for INVITE. True
     /// if a live mark of something else had to go.
     #[inline]
     pub fn leave(&self, hash: u64, now_ms: u64, mark: Mark, rings: bool) -> bool {
-        let life_s = if mark.settled || !rings { SETTLED_S } else { self.ringing_s };
-        let word = word(hash, now_ms, life_s, mark);
-        if let Some((cell, _)) = self.locate(hash, now_ms) {
-            cell.store(word, Ordering::Relaxed);
-            return false;
+        match self.found(hash, now_ms) {
+            Some(found) => self.renew(&found, hash, now_ms, mark, rings),
+            None => return self.add(hash, now_ms, mark, rings),
         }
+        false
+    }
+
+    /// Renews a mark where it was found.
+    #[inline]
+    pub(super) fn renew(&self, found: &Found<'_>, hash: u64, now_ms: u64, mark: Mark, rings: bool) {
+        found.cell.store(word(hash, now_ms, self.life_s(mark, rings), mark), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn life_s(&self, mark: Mark, rings: bool) -> u32 {
+        if mark.settled || !rings { SETTLED_S } else { self.ringing_s }
+    }
+
+    /// Leaves a mark that is not there. True if a live one had to go.
+    pub(super) fn add(&self, hash: u64, now_ms: u64, mark: Mark, rings: bool) -> bool {
+        let word = word(hash, now_ms, self.life_s(mark, rings), mark);
         let Some(bucket) = self.bucket(hash) else { return false };
         let mut victim = None;
         for cell in &bucket.0 {
             let left = self.left_s(cell.load(Ordering::Relaxed), now_ms);
             if victim.is_none_or(|(least, _)| left < least) {
                 victim = Some((left, cell));
+            }
+            if left == 0 {
+                break;
             }
         }
         let Some((left, cell)) = victim else { return false };

@@ -5,6 +5,8 @@
 //! fuzzing over `datapath::Replay`.
 
 mod avoid;
+mod block;
+mod digits;
 mod local;
 mod marks;
 mod names;
@@ -20,9 +22,9 @@ mod via;
 
 use std::sync::Arc;
 
-use crate::balance::{Plan, Vitals};
-use crate::packet::{Event, Outbox, Packet, Trouble, WorkerId};
-use crate::sip::{self, Edit, EditError, Message, Method, Start, WATCH_MAX, Watch, uri};
+use crate::balance::{NodeIx, Plan, SetIx, Vitals};
+use crate::packet::{Event, Outbox, Packet, PortId, Trouble, WorkerId};
+use crate::sip::{self, Edit, EditError, Message, Method, Start, WATCH_MAX, Watch};
 
 pub use avoid::AVOID_MS;
 pub use local::RETRY_AFTER_S;
@@ -33,6 +35,7 @@ pub use site::{ForceRport, NodeSide, Options, Port, Site};
 pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};
 
 use avoid::Avoided;
+use block::Block;
 use request::{Incoming, Refusal};
 use rewrite::Unwritten;
 
@@ -76,6 +79,8 @@ struct Core {
     source_headers: usize,
     /// By set: what keeps the marks of one apart from those of another.
     salts: Vec<u64>,
+    /// By port: the set of all its requests, where the rules do not look further than at the port.
+    ruled: Vec<Option<SetIx>>,
     avoided: Avoided,
 }
 
@@ -84,6 +89,7 @@ struct Core {
 pub struct Shard {
     core: Core,
     edit: Edit,
+    block: Block,
     scratch: Box<[u8]>,
 }
 
@@ -131,9 +137,11 @@ impl Shard {
             watched: Vec::new(),
             source_headers: 0,
             salts: Vec::new(),
+            ruled: Vec::new(),
             avoided,
         };
-        let mut shard = Self { core, edit: Edit::new(), scratch: vec![0; REPLY_MAX].into_boxed_slice() };
+        let mut shard =
+            Self { core, edit: Edit::new(), block: Block::new(), scratch: vec![0; REPLY_MAX].into_boxed_slice() };
         shard.core.watch_plan();
         shard
     }
@@ -185,30 +193,28 @@ impl Shard {
     }
 
     fn request(&mut self, now_ms: u64, packet: &mut Packet, message: &Message, method: Method) -> Verdict {
-        let Self { core, edit, scratch } = self;
+        let Self { core, edit, block, scratch } = self;
         if message.fault.is_some() {
             return core.fault(scratch, packet, message);
         }
         let bytes = packet.bytes();
-        let from_node = core.is_node_side(packet);
+        let sender = core.node_side(packet);
+        let from_node = sender.is_some();
         core.counters.tally(if from_node { Tally::NodeRequest } else { Tally::EdgeRequest });
         let Some(port) = core.shared.site.port(packet.port) else { return Verdict::Drop(DropReason::NoEgress) };
         if let Some(owner) = core.not_owner(packet, message) {
             return Verdict::Handoff(owner);
         }
         let call = core.call_hash(bytes, message);
-        let Some(uri) = uri::parse(message.uri().of(bytes)) else {
-            return core.refuse(scratch, packet, message, Refusal::Answer(400));
-        };
         let incoming = Incoming {
             bytes,
             message,
             method,
-            uri: &uri,
             port,
             port_id: packet.port,
             source: packet.source,
             from_node,
+            node: sender.flatten(),
             call,
             now_ms,
         };
@@ -220,7 +226,7 @@ impl Shard {
             Ok(course) => course,
             Err(why) => return core.refuse(scratch, packet, message, why),
         };
-        let pads = match core.write(edit, &incoming, &course) {
+        let pads = match core.write(edit, block, &incoming, &course) {
             Ok(pads) => pads,
             Err(why) => return core.refuse(scratch, packet, message, unwritten(why)),
         };
@@ -228,6 +234,7 @@ impl Shard {
             return core.refuse(scratch, packet, message, Refusal::Answer(513));
         }
         packet.truncate(usize::from(message.end));
+        rewrite::lower_hops(packet.bytes_mut(), message);
         match edit.apply(packet).map(|applied| applied.at(pads.top) + pads.pad) {
             Ok(pad_at) => packet.pad_at = pad_at,
             Err(error) => return core.refuse(scratch, packet, message, unwritten(Unwritten::Edit(error))),
@@ -282,13 +289,19 @@ impl Core {
         (self.watched, self.source_headers) = (names, sources);
         let marks = &self.shared.site.secrets.marks;
         self.salts = self.state.plan.sets.iter().map(|set| marks.hash13(set.name.as_bytes())).collect();
+        let ports = (0..).map(PortId).take(self.shared.site.ports().len());
+        self.ruled = ports.map(|port| select::set_of_port(&self.state.plan, port)).collect();
     }
 
     /// Whether a packet came from the node side: it arrived there, from an address of the cluster.
+    /// The node, if it is one's.
     #[inline]
-    fn is_node_side(&self, packet: &Packet) -> bool {
-        self.shared.site.port(packet.port).is_some_and(|port| port.node)
-            && self.state.plan.is_cluster(packet.source.ip())
+    fn node_side(&self, packet: &Packet) -> Option<Option<NodeIx>> {
+        if !self.shared.site.port(packet.port).is_some_and(|port| port.node) {
+            return None;
+        }
+        let sender = self.state.plan.sender(packet.source);
+        sender.inside.then_some(sender.node)
     }
 
     #[inline]

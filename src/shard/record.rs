@@ -9,31 +9,37 @@ use crate::balance::{COOKIE_MAX, CookieTarget, NodeIx, PathMode, PortTag, Role};
 use crate::packet::PortId;
 use crate::sip::{self, Header, Lines, Text, uri};
 
+use super::block::Block;
+use super::digits::find;
 use super::request::{Course, Incoming, NewUri, Party};
 use super::rewrite::Draft;
 
 impl Draft<'_> {
     /// Two values: above the one that faces where the request goes, below the one that faces where
     /// it came from; each names the other side.
-    pub(super) fn record_routes(&self, text: &mut Text<'_>) {
+    pub(super) fn record_routes(&self, block: &mut Block) {
         let (from, to) = (self.course.from, self.course.to);
-        self.record_route(text, to, self.course.egress.port, self.target_of_sender());
+        self.record_route(block, to, self.course.egress.port, self.target_of_sender());
         let back = self.target_of_receiver();
-        self.record_route(text, from, self.incoming.port_id, back);
+        self.record_route(block, from, self.incoming.port_id, back);
     }
 
     /// One value that faces `party`, reached through `port`.
-    fn record_route(&self, text: &mut Text<'_>, party: Party, port: PortId, target: CookieTarget) {
+    #[inline]
+    fn record_route(&self, block: &mut Block, party: Party, port: PortId, target: CookieTarget) {
         let site = &self.shard.shared.site;
         let (role, port) = match party {
             Party::Client => (Role::EdgeFacing, Some(port)),
             Party::Node(_) => (Role::NodeFacing, self.node_listener(port)),
             Party::Trusted(_) => (Role::NodeFacing, self.node_listener(port)),
         };
-        let Some(port) = port else { return };
-        text.str("Record-Route: <sip:");
-        self.cookie(text, role, &target, Some(self.incoming.call));
-        text.bytes(site.uri_tail(port));
+        let Some(texts) = port.and_then(|port| site.texts(port)) else { return };
+        block.array(b"Record-Route: <sip:");
+        if !site.options.cookies {
+            return block.piece(&texts.bare_tail);
+        }
+        block.fill(|room| site.cookie_keys.sign(role, &target, Some(self.incoming.call), room));
+        block.piece(&texts.tail);
     }
 
     /// The listener of the node side of the same address family: worker ports come and go.
@@ -41,17 +47,6 @@ impl Draft<'_> {
         let site = &self.shard.shared.site;
         let family = site.port(port)?.local.bind.ip();
         Some(site.node_side(family)?.listener)
-    }
-
-    fn cookie(&self, text: &mut Text<'_>, role: Role, target: &CookieTarget, call: Option<u64>) {
-        let site = &self.shard.shared.site;
-        if !site.options.cookies {
-            return;
-        }
-        let mut room = [0; COOKIE_MAX];
-        let length = site.cookie_keys.sign(role, target, call, &mut room);
-        text.bytes(room.get(..length).unwrap_or_default());
-        text.str("@");
     }
 
     /// Where requests of the receiver's side are to go: back to the sender.
@@ -121,13 +116,12 @@ impl Draft<'_> {
     fn contact_is_sent_by(&self) -> bool {
         let Incoming { bytes, message, .. } = *self.incoming;
         let Some(uri) = message.contact.first.value.of(bytes).strip_prefix(b"<sip:") else { return false };
-        let end = uri.iter().position(|byte| matches!(byte, b'>' | b';' | b'?' | b',')).unwrap_or(uri.len());
-        let plain = uri.get(..end).unwrap_or_default();
+        let Some(at) = find(uri, b'@') else { return false };
+        let Some((user, rest)) = uri.split_at_checked(at) else { return false };
         let sent_by = message.via.sent_by.of(bytes);
-        match plain.strip_suffix(sent_by) {
-            Some(user) => user.ends_with(b"@") || user.is_empty(),
-            None => false,
-        }
+        let behind = rest.get(1..).and_then(|rest| rest.strip_prefix(sent_by));
+        behind.is_some_and(|behind| matches!(behind, [b'>' | b';' | b'?', ..]))
+            && !user.iter().any(|byte| matches!(byte, b'>' | b';' | b'?' | b','))
     }
 
     /// Where the client is reached: its source, or its Contact's port where it listens on another
@@ -180,7 +174,10 @@ impl Draft<'_> {
         let Some(listener) = listener.filter(|_| wanted && site.options.cookies) else { return };
         let target = CookieTarget::Flow { listener: self.incoming.port.tag, addr: self.client() };
         text.str("Path: <sip:");
-        self.cookie(text, Role::Path, &target, None);
+        let mut room = [0; COOKIE_MAX];
+        let length = site.cookie_keys.sign(Role::Path, &target, None, &mut room);
+        text.bytes(room.get(..length).unwrap_or_default());
+        text.str("@");
         text.str(&listener.advertise);
         text.str(";lr>\r\n");
         if !supported {

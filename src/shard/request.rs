@@ -22,14 +22,22 @@ pub(super) struct Incoming<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) message: &'a Message,
     pub(super) method: Method,
-    pub(super) uri: &'a Uri<'a>,
     pub(super) port: &'a Port,
     pub(super) port_id: PortId,
     pub(super) source: SocketAddr,
     pub(super) from_node: bool,
+    /// The node that sent it.
+    pub(super) node: Option<NodeIx>,
     /// Keyed hash of the Call-ID, which cookies, branches and marks share.
     pub(super) call: u64,
     pub(super) now_ms: u64,
+}
+
+impl<'a> Incoming<'a> {
+    /// The request-URI, taken apart; few decisions need it.
+    pub(super) fn uri(&self) -> Result<Uri<'a>, Refusal> {
+        uri::parse(self.message.uri().of(self.bytes)).ok_or(Refusal::Answer(400))
+    }
 }
 
 /// Somebody that a request comes from or goes to.
@@ -97,11 +105,22 @@ impl Core {
     /// Decides where a request goes.
     pub(super) fn course(&self, incoming: &Incoming<'_>) -> Result<Course, Refusal> {
         self.acceptable(incoming)?;
-        let uri = incoming.uri;
         let found = self.routes(incoming)?;
         let ends_here = found.next.is_none() && !found.strict && found.cookie.is_none();
-        let to_us =
-            ends_here && (incoming.from_node || uri.user.is_none()) && self.shared.site.is_ours(uri.host, uri.port);
+        // What a client asks of somebody else is told by key, whatever its request-URI says.
+        let may_end = incoming.from_node || matches!(incoming.method, Method::Options | Method::Unknown);
+        let to_us = ends_here && may_end && self.ends_here(incoming)?;
+        if incoming.message.max_forwards.is_some_and(|hops| hops.value == 0) {
+            return Err(Refusal::Answer(483));
+        }
+        if incoming.from_node { self.outward(incoming, &found, to_us) } else { self.inward(incoming, &found) }
+    }
+
+    /// Whether the request-URI is ours. What asks us ourselves is answered.
+    #[inline(never)]
+    fn ends_here(&self, incoming: &Incoming<'_>) -> Result<bool, Refusal> {
+        let uri = incoming.uri()?;
+        let to_us = (incoming.from_node || uri.user.is_none()) && self.shared.site.is_ours(uri.host, uri.port);
         if to_us && uri.user.is_none() {
             if incoming.method == Method::Options {
                 return Err(Refusal::Options);
@@ -110,15 +129,13 @@ impl Core {
                 return Err(Refusal::Answer(501));
             }
         }
-        if incoming.message.max_forwards.is_some_and(|hops| hops.value == 0) {
-            return Err(Refusal::Answer(483));
-        }
-        if incoming.from_node { self.outward(incoming, &found, to_us) } else { self.inward(incoming, &found) }
+        Ok(to_us)
     }
 
     /// The checks of 16.3 that need no routing.
+    #[inline]
     fn acceptable(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
-        match incoming.uri.scheme {
+        match incoming.message.scheme {
             Scheme::Sip | Scheme::Sips | Scheme::Tel | Scheme::Urn => {}
             Scheme::Other => return Err(Refusal::Answer(416)),
         }
@@ -217,7 +234,7 @@ impl Core {
 
     /// Who sent this.
     fn sender(&self, incoming: &Incoming<'_>) -> Party {
-        match self.state.plan.from_addr(incoming.source) {
+        match incoming.node {
             Some(ix) => Party::Node(ix),
             None => Party::Trusted(incoming.source),
         }
@@ -238,7 +255,7 @@ impl Core {
             }
             return self.address(&route);
         }
-        self.address(incoming.uri)
+        self.address(&incoming.uri()?)
     }
 
     /// The address of a URI: literal, or by the table of names.
@@ -347,12 +364,23 @@ impl Core {
     }
 
     /// The set of the first rule that matches; for a node's own request, where none does, its own.
+    #[inline]
     fn rule(&self, incoming: &Incoming<'_>) -> Result<&balance::NodeSet, Refusal> {
-        let Incoming { uri, method, port_id, source, from_node, .. } = *incoming;
+        match self.ruled.get(usize::from(incoming.port_id.0)).copied().flatten().and_then(|ix| self.state.plan.set(ix))
+        {
+            Some(set) => Ok(set),
+            None => self.first_rule(incoming),
+        }
+    }
+
+    #[inline(never)]
+    fn first_rule(&self, incoming: &Incoming<'_>) -> Result<&balance::NodeSet, Refusal> {
+        let Incoming { method, port_id, source, .. } = *incoming;
+        let uri = incoming.uri()?;
         let plan = &self.state.plan;
         let ruled = rule_of(plan, port_id, method, uri.host, source.ip()).map(|(_, set)| set);
         let own = || {
-            let node = plan.from_addr(source).filter(|_| from_node).and_then(|ix| plan.node(ix));
+            let node = incoming.node.and_then(|ix| plan.node(ix));
             node.and_then(|node| plan.set(node.set))
         };
         ruled.or_else(own).ok_or_else(|| refusal(NoNode::NoRule))

@@ -5,11 +5,12 @@
 
 use std::net::SocketAddr;
 
-use crate::balance::{CookieTarget, Role};
-use crate::packet::{Egress, Packet, PeerId};
-use crate::sip::{self, Edit, Fault, Header, Message, Method, Rport, Span, Via, uri};
+use crate::balance::{CookieTarget, NodeIx, Role};
+use crate::packet::{Egress, Packet, PeerId, PortId};
+use crate::sip::{self, Edit, EditError, Fault, Header, Message, Method, Rport, Span, Via, uri};
 
 use super::Core;
+use super::digits::{number_before, quad_before};
 use super::verdict::{DropReason, Tally, Verdict};
 use super::via::{Branch, Reading};
 
@@ -24,7 +25,8 @@ impl Core {
             Some(_) => return Verdict::Drop(DropReason::Malformed),
             None => {}
         }
-        let from_node = self.is_node_side(packet);
+        let sender = self.node_side(packet);
+        let from_node = sender.is_some();
         self.counters.tally(if from_node { Tally::NodeResponse } else { Tally::EdgeResponse });
         let bytes = packet.bytes();
         let site = &self.shared.site;
@@ -33,16 +35,13 @@ impl Core {
             Reading::Forged => return Verdict::Drop(DropReason::BadBranch),
             Reading::Own(branch) => branch,
         };
-        if !site.is_ours(message.via.host.of(bytes), message.via.port) {
+        if !self.is_own_via(packet, message, branch.slot) {
             return Verdict::Drop(DropReason::ForeignVia);
         }
         if let Some(owner) = self.elsewhere(branch.slot, packet) {
             return Verdict::Handoff(owner);
         }
-        let Some((own, next)) = self.own_and_next(bytes, message) else {
-            return Verdict::Drop(DropReason::NoReturnVia);
-        };
-        let Some(to) = sip::via(bytes, next).and_then(|via| home(bytes, &via)) else {
+        let Some((own, to)) = self.way_home(bytes, message) else {
             return Verdict::Drop(DropReason::NoReturnVia);
         };
         let port = site.by_tag(branch.arrived).or_else(|| site.first_edge(to.ip()));
@@ -58,30 +57,74 @@ impl Core {
             return Verdict::Drop(DropReason::ResponseOutside);
         }
         let code = message.code().unwrap_or_default();
-        if code >= 200 && from_node {
-            self.settle(now_ms, packet, message);
+        if code >= 200
+            && let Some(node) = sender.flatten()
+        {
+            self.settle(now_ms, node, bytes, message);
         }
         let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge);
-        edit.clear();
-        edit.remove(own);
-        if from_node && to_edge {
-            if code == 503 && !self.relays_503(packet.source) {
-                mask_503(edit, packet.bytes(), message);
-            }
-            if message.cseq.method.of(packet.bytes()) == b"REGISTER" && !message.contact.is_empty() {
-                self.restore_contacts(edit, packet.bytes(), message);
-            }
-        }
+        let masked = code == 503 && !self.relays_503(sender.flatten());
+        let restored = !message.contact.is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
         packet.truncate(usize::from(message.end));
-        if let Err(error) = edit.apply(packet) {
-            return Verdict::Drop(super::rewrite::reason(error));
+        if from_node && to_edge && (masked || restored) {
+            if let Err(error) = self.change(edit, packet, message, own, (masked, restored)) {
+                return Verdict::Drop(super::rewrite::reason(error));
+            }
+        } else if !packet.cut_out(usize::from(own.start), own.len()) {
+            return Verdict::Drop(DropReason::TooManyEdits);
         }
         let peer = if to_edge && from_node { PeerId::NONE } else { self.state.plan.peer(to) };
         Verdict::Forward(Egress { port, peer, to })
     }
 
-    /// What is to be removed with our Via, and the value below it.
+    /// A response that changes by more than our Via.
+    #[cold]
+    #[inline(never)]
+    fn change(
+        &self,
+        edit: &mut Edit,
+        packet: &mut Packet,
+        message: &Message,
+        own: Span,
+        (masked, restored): (bool, bool),
+    ) -> Result<(), EditError> {
+        edit.clear();
+        edit.remove(own);
+        if masked {
+            mask_503(edit, packet.bytes(), message);
+        }
+        if restored {
+            self.restore_contacts(edit, packet.bytes(), message);
+        }
+        edit.apply(packet).map(|_| ())
+    }
+
+    /// Whether sent-by of the top Via is ours: as written by us, else by any name of ours.
     #[inline]
+    fn is_own_via(&self, packet: &Packet, message: &Message, slot: u16) -> bool {
+        let (site, bytes) = (&self.shared.site, packet.bytes());
+        let sent_by = message.via.sent_by.of(bytes);
+        let named = |port: PortId| site.texts(port).is_some_and(|own| *own.advertise == *sent_by);
+        site.node_side(packet.source.ip()).is_some_and(|side| named(side.via_port(slot)))
+            || named(packet.port)
+            || site.is_ours(message.via.host.of(bytes), message.via.port)
+    }
+
+    /// What is to be removed with our Via, and where the Via below sends the response.
+    #[inline]
+    fn way_home(&self, bytes: &[u8], message: &Message) -> Option<(Span, SocketAddr)> {
+        let line = message.via.line;
+        if !message.via.shares_line
+            && let Some(to) = plain_home(bytes, usize::from(line.next))
+        {
+            return Some((Span { start: line.start, end: line.next }, to));
+        }
+        let (own, next) = self.own_and_next(bytes, message)?;
+        Some((own, sip::via(bytes, next).and_then(|via| home(bytes, &via))?))
+    }
+
+    /// What is to be removed with our Via, and the value below it.
+    #[inline(never)]
     fn own_and_next(&self, bytes: &[u8], message: &Message) -> Option<(Span, Span)> {
         let line = message.via.line;
         if !message.via.shares_line
@@ -101,22 +144,20 @@ impl Core {
 
     /// The final response has passed: the mark of its request ends in 32 s.
     #[inline]
-    fn settle(&self, now_ms: u64, packet: &Packet, message: &Message) {
-        let bytes = packet.bytes();
+    fn settle(&self, now_ms: u64, node: NodeIx, bytes: &[u8], message: &Message) {
         let plan = &self.state.plan;
         if message.cseq.method.of(bytes) == Method::Cancel.name().as_bytes() {
             return;
         }
-        let set = plan.from_addr(packet.source).and_then(|ix| plan.node(ix)).map(|node| node.set);
-        if let Some(set) = set.and_then(|set| plan.sets.get(usize::from(set.0))) {
+        if let Some(set) = plan.node(node).and_then(|node| plan.set(node.set)) {
             let call = self.call_hash(bytes, message);
             self.shared.marks.settle(self.mark_hash(set, bytes, message, call), now_ms);
         }
     }
 
-    fn relays_503(&self, source: SocketAddr) -> bool {
+    fn relays_503(&self, node: Option<NodeIx>) -> bool {
         let plan = &self.state.plan;
-        let node = plan.from_addr(source).and_then(|ix| plan.node(ix));
+        let node = node.and_then(|ix| plan.node(ix));
         node.and_then(|node| plan.sets.get(usize::from(node.set.0))).is_some_and(|set| set.policy.relay_503)
     }
 
@@ -173,6 +214,24 @@ fn plain_via(bytes: &[u8], at: usize) -> Option<Span> {
     let plain = behind.starts_with(b"\r\n") && !behind.ends_with(b" ") && !behind.ends_with(b"\t");
     let start = at + b"Via: ".len();
     plain.then(|| Span::new(start, start + b"SIP/2.0/UDP ".len() + length))
+}
+
+/// Where the Via on the line at `at` sends a response, if it stands alone there and ends as we
+/// leave the Via of a phone: `;rport=PORT;received=IP`.
+#[inline]
+fn plain_home(bytes: &[u8], at: usize) -> Option<SocketAddr> {
+    let value = bytes.get(at..)?.strip_prefix(b"Via: SIP/2.0/UDP ")?;
+    // Of several values the first counts, and quotes may hold what looks like parameters.
+    let (value, behind) = value.split_at_checked(memchr::memchr3(b'\r', b',', b'"', value)?)?;
+    if !matches!(behind, [b'\r', b'\n', first, ..] if !matches!(first, b' ' | b'\t')) {
+        return None;
+    }
+    let (ip, len) = quad_before(value)?;
+    let rest = value.get(..value.len() - len)?.strip_suffix(b";received=")?;
+    let mut before = rest.iter().rev();
+    let (port, digits, equals) = number_before(&mut before, 5)?;
+    let port = u16::try_from(port).ok().filter(|port| *port > 0 && equals == b'=')?;
+    rest.get(..rest.len() - digits)?.ends_with(b";rport=").then_some(SocketAddr::new(ip.into(), port))
 }
 
 /// Where the Via below ours sends a response (18.2.2, RFC 3581).

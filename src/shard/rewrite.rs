@@ -3,13 +3,15 @@
 //!
 //! Everything that we add stands in one place, above the first header, so that little is moved.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::balance::{COOKIE_MAX, ContactMode, CookieTarget, Role, SetPolicy, SourceForm};
+use crate::balance::{COOKIE_MAX, ContactMode, CookieTarget, Role, SetPolicy, SourceForm, SourceHeader};
 use crate::packet::PortId;
-use crate::sip::{self, Edit, EditError, Header, Method, Rport, Span, Text, Value, uri};
+use crate::sip::{self, Edit, EditError, Header, Message, Method, Number, Rport, Span, Text, Value, uri};
 
 use super::Core;
+use super::block::Block;
+use super::digits;
 use super::local::{Return, way_back};
 use super::request::{Course, Incoming, NewUri, Party};
 use super::site::ForceRport;
@@ -56,7 +58,13 @@ pub(super) struct Draft<'a> {
 
 impl Core {
     /// Gathers the edit of a request that follows `course`.
-    pub(super) fn write(&self, edit: &mut Edit, incoming: &Incoming<'_>, course: &Course) -> Result<Pads, Unwritten> {
+    pub(super) fn write(
+        &self,
+        edit: &mut Edit,
+        block: &mut Block,
+        incoming: &Incoming<'_>,
+        course: &Course,
+    ) -> Result<Pads, Unwritten> {
         let policy = if incoming.from_node { ForceRport::Never } else { incoming.port.force_rport };
         let back = way_back(incoming.bytes, incoming.message, incoming.source, policy);
         let draft = self.draft(incoming, course, back).ok_or(Unwritten::TooMany)?;
@@ -66,8 +74,9 @@ impl Core {
         }
         edit.clear();
         draft.request_line(edit)?;
-        let mut pad = 0;
-        let top = edit.insert(message.first_header, |text| pad = draft.top(text));
+        let pad = draft.top(block);
+        let added = block.text().ok_or(Unwritten::Edit(EditError::TextTooLong))?;
+        let top = edit.insert(message.first_header, |text| text.bytes(added));
         draft.via_below(edit);
         draft.max_forwards(edit);
         draft.forged(edit)?;
@@ -117,35 +126,39 @@ pub(super) struct Pads {
 
 impl Draft<'_> {
     /// Everything above the first header; the offset within it where our Via may be padded.
-    fn top(&self, text: &mut Text<'_>) -> u16 {
-        let pad = self.via(text);
+    fn top(&self, block: &mut Block) -> u16 {
+        block.clear();
+        let pad = self.via(block);
         if self.incoming.method.forms_dialog() {
-            self.record_routes(text);
+            self.record_routes(block);
         }
         if self.incoming.message.max_forwards.is_none() {
-            text.str("Max-Forwards: 70\r\n");
+            block.array(b"Max-Forwards: 70\r\n");
         }
         if !self.incoming.from_node {
             if self.incoming.method == Method::Register {
-                self.path(text);
+                block.write(|text| self.path(text));
             }
-            self.source_header(text);
+            let header = self.policy.and_then(|policy| policy.source_header.as_ref());
+            if let Some(header) = header.filter(|_| self.incoming.message.to.tag.is_empty()) {
+                block.write(|text| self.source_header(text, header));
+            }
         }
         pad
     }
 
-    fn via(&self, text: &mut Text<'_>) -> u16 {
-        text.bytes(self.shard.shared.site.via_head(self.sent_by));
-        text.bytes(&self.branch.text(&self.shard.shared.site.secrets.branch));
-        text.str(";rport");
-        let pad = text.len() as u16;
-        text.str("\r\n");
-        pad
+    #[inline]
+    fn via(&self, block: &mut Block) -> u16 {
+        let site = &self.shard.shared.site;
+        if let Some(texts) = site.texts(self.sent_by) {
+            block.piece(&texts.via_head);
+        }
+        block.array(&self.branch.text(&site.secrets.branch));
+        block.array(b";rport\r\n");
+        block.len() as u16 - 2
     }
 
-    fn source_header(&self, text: &mut Text<'_>) {
-        let header = self.policy.and_then(|policy| policy.source_header.as_ref());
-        let Some(header) = header.filter(|_| self.incoming.message.to.tag.is_empty()) else { return };
+    fn source_header(&self, text: &mut Text<'_>, header: &SourceHeader) {
         text.str(&header.name);
         text.str(": ");
         match header.form {
@@ -162,11 +175,22 @@ impl Draft<'_> {
     /// `received` and `rport` of the sender's Via (18.2.1, RFC 3581).
     fn via_below(&self, edit: &mut Edit) {
         let via = &self.incoming.message.via;
-        let mut at_end = self.back.received;
-        if let Some(ip) = self.back.received
-            && !via.received.is_empty()
+        if let (Rport::Asked { at }, Some(_), Some(port)) = (via.rport, self.back.received, self.back.rport)
+            && at == via.value.end
+            && via.received.is_empty()
         {
-            edit.splice(via.received, |text| text.ip(ip));
+            // Both at one place, as most phones have it.
+            edit.insert(at, |text| {
+                text.byte(b'=');
+                self.port(text, port);
+                text.str(";received=");
+                self.address(text);
+            });
+            return;
+        }
+        let mut at_end = self.back.received;
+        if self.back.received.is_some() && !via.received.is_empty() {
+            edit.splice(via.received, |text| self.address(text));
             at_end = None;
         }
         let mut port_at_end = self.back.rport;
@@ -174,13 +198,13 @@ impl Draft<'_> {
             match via.rport {
                 Rport::Asked { at } => {
                     edit.insert(at, |text| {
-                        text.str("=");
-                        text.number(u64::from(port));
+                        text.byte(b'=');
+                        self.port(text, port);
                     });
                     port_at_end = None;
                 }
                 Rport::Value { span, .. } => {
-                    edit.splice(span, |text| text.number(u64::from(port)));
+                    edit.splice(span, |text| self.port(text, port));
                     port_at_end = None;
                 }
                 Rport::Absent => {}
@@ -188,20 +212,38 @@ impl Draft<'_> {
         }
         if at_end.is_some() || port_at_end.is_some() {
             edit.insert(via.value.end, |text| {
-                if let Some(ip) = at_end {
+                if at_end.is_some() {
                     text.str(";received=");
-                    text.ip(ip);
+                    self.address(text);
                 }
                 if let Some(port) = port_at_end {
                     text.str(";rport=");
-                    text.number(u64::from(port));
+                    self.port(text, port);
                 }
             });
         }
     }
 
+    #[inline]
+    fn port(&self, text: &mut Text<'_>, port: u16) {
+        let (digits, len) = digits::port(port);
+        text.bytes(digits.get(..len).unwrap_or_default());
+    }
+
+    /// The source address, without brackets.
+    #[inline]
+    fn address(&self, text: &mut Text<'_>) {
+        match self.incoming.source.ip() {
+            IpAddr::V4(_) => text.bytes(self.back.quad.text()),
+            ip @ IpAddr::V6(_) => text.ip(ip),
+        }
+    }
+
+    #[inline]
     fn max_forwards(&self, edit: &mut Edit) {
-        if let Some(hops) = self.incoming.message.max_forwards {
+        if let Some(hops) = self.incoming.message.max_forwards
+            && !lowers_in_place(hops)
+        {
             let left = u64::from(hops.value.saturating_sub(1));
             edit.splice(hops.span, |text| text.number(left));
         }
@@ -330,6 +372,26 @@ impl Draft<'_> {
             });
         }
         Ok(())
+    }
+}
+
+/// Whether a number has as many digits when it is one less.
+#[inline]
+fn lowers_in_place(hops: Number) -> bool {
+    (1..=255).contains(&hops.value) && !matches!(hops.value, 10 | 100)
+}
+
+/// Takes one off Max-Forwards where that changes its digits only; the edit does the rest.
+#[inline]
+pub(super) fn lower_hops(bytes: &mut [u8], message: &Message) {
+    let Some(hops) = message.max_forwards.filter(|hops| lowers_in_place(*hops)) else { return };
+    let digits = bytes.get_mut(usize::from(hops.span.start)..usize::from(hops.span.end)).unwrap_or_default();
+    for digit in digits.iter_mut().rev() {
+        if *digit > b'0' {
+            *digit -= 1;
+            return;
+        }
+        *digit = b'9';
     }
 }
 

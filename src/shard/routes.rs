@@ -4,9 +4,11 @@
 //! since the sender chooses what it puts on top.
 
 use crate::balance::{self, Cookie, CookieFault, Role};
+use crate::packet::PortId;
 use crate::sip::{self, Header, Span, Uri, Value, uri};
 
 use super::Core;
+use super::digits::find;
 use super::request::{Incoming, Refusal};
 use super::verdict::Tally;
 
@@ -35,7 +37,9 @@ impl Core {
     /// Reads our own values off the top of Route, and the cookie that decides.
     pub(super) fn routes(&self, incoming: &Incoming<'_>) -> Result<Found, Refusal> {
         let mut found = Found::default();
-        self.request_uri_cookie(incoming, incoming.uri, &mut found)?;
+        if may_be_cookie(incoming.message.uri().of(incoming.bytes)) {
+            self.request_uri_cookie(incoming, &incoming.uri()?, &mut found)?;
+        }
         if incoming.message.route.is_empty() {
             return Ok(found);
         }
@@ -86,7 +90,7 @@ impl Core {
     #[inline]
     fn own_pair<'a>(&self, incoming: &Incoming<'a>) -> Option<(&'a [u8], Span)> {
         let (bytes, route) = (incoming.bytes, &incoming.message.route);
-        let (user, rest) = self.own_value(route.first.value.of(bytes))?;
+        let (user, rest) = self.own_value(route.first.value.of(bytes), incoming.port_id)?;
         let rest = if route.count == 2 && rest.is_empty() {
             let second = bytes.get(usize::from(route.first.next)..usize::from(route.end))?;
             second.strip_prefix(b"Route: ")?.strip_suffix(b"\r\n")?
@@ -96,23 +100,29 @@ impl Core {
         } else {
             return None;
         };
-        let (_, behind) = self.own_value(rest)?;
+        let likely = if incoming.from_node { incoming.port_id } else { self.facing_nodes(incoming) };
+        let (_, behind) = self.own_value(rest, likely)?;
         behind.is_empty().then_some((user, Span { start: route.first.start, end: route.end }))
     }
 
     /// Takes `<sip:COOKIE@HOST;lr>` off the front, where HOST is a listener of ours as it is
     /// advertised.
     #[inline]
-    fn own_value<'a>(&self, text: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    fn own_value<'a>(&self, text: &'a [u8], likely: PortId) -> Option<(&'a [u8], &'a [u8])> {
         let rest = text.strip_prefix(b"<sip:")?;
-        let at = memchr::memchr(b'@', rest)?;
+        let at = find(rest, b'@')?;
         let (user, rest) = rest.split_at_checked(at)?;
         if !balance::has_mark(user) {
             return None;
         }
-        let rest = rest.get(1..)?;
-        let behind = self.shared.site.recorded_hosts().find_map(|host| rest.strip_prefix(host))?;
-        Some((user, behind.strip_prefix(b";lr>")?))
+        let behind = self.shared.site.recorded(likely).find_map(|texts| rest.strip_prefix(&*texts.behind_cookie))?;
+        Some((user, behind))
+    }
+
+    /// The listener that faces the nodes, likely the second one that a client's Route names.
+    #[inline]
+    fn facing_nodes(&self, incoming: &Incoming<'_>) -> PortId {
+        self.shared.site.node_side(incoming.source.ip()).map_or(incoming.port_id, |side| side.listener)
     }
 
     /// A cookie in the request-URI: a strict router's doing, or a Contact that we rewrote.
@@ -161,4 +171,11 @@ impl Core {
         self.counters.tally(why);
         Refusal::Answer(403)
     }
+}
+
+/// Whether the user part of a request-URI may bear our mark, told without taking it apart.
+#[inline]
+fn may_be_cookie(uri: &[u8]) -> bool {
+    let marked = |at: usize| uri.get(at..).is_some_and(balance::has_mark);
+    marked(b"sip:".len()) || marked(b"sips:".len())
 }

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::balance::{self, Endpoint, Intent, KeyBy, Node, NodeIx, NodeSet, Plan, Secrets};
+use crate::balance::{self, Endpoint, Intent, KeyBy, Node, NodeIx, NodeSet, Plan, Secrets, SetIx};
 use crate::packet::PortId;
 use crate::sip::{self, Header, Message, Method, Watch, uri};
 
@@ -59,6 +59,13 @@ pub fn rule_of<'p>(
     let at = plan.rules.iter().position(|rule| rule.matches(port, method as u8, host, source))?;
     let set = plan.sets.get(usize::from(plan.rules.get(at)?.set.0))?;
     Some((at, set))
+}
+
+/// The set of every request that arrives at `port`, if the first rule that may match looks no further.
+pub(super) fn set_of_port(plan: &Plan, port: PortId) -> Option<SetIx> {
+    let rule = plan.rules.iter().find(|rule| rule.listener.is_none_or(|own| own == port))?;
+    let plain = rule.method.is_none() && rule.host.is_none() && rule.source.is_none();
+    plain.then_some(rule.set)
 }
 
 /// What the set spreads this request by, for `sipring explain`.
@@ -128,8 +135,16 @@ fn replaced<'a>(bytes: &'a [u8], message: &Message, watch: &Watch) -> Option<&'a
 }
 
 impl Core {
-    /// The endpoint of a node that this worker would send to now: alive and not avoided, else alive.
+    /// The endpoint of a node that nothing is held against: its primary, up, while this worker avoids
+    /// nobody. What nearly every request goes to.
     #[inline]
+    fn untroubled(&self, node: &Node) -> Option<Endpoint> {
+        let first = node.endpoints.first()?.as_ref()?;
+        (self.avoided.is_empty() && self.state.vitals.of(first.peer) == balance::Health::Up).then_some(*first)
+    }
+
+    /// The endpoint of a node that this worker would send to now: alive and not avoided, else alive.
+    #[inline(never)]
     pub(super) fn endpoint(&self, node: &Node) -> Option<Endpoint> {
         let living = node.living(&self.state.vitals)?;
         if !self.avoided.contains(living.addr) {
@@ -145,9 +160,12 @@ impl Core {
     /// The endpoint that gets what belongs to a node even when it is down.
     #[inline]
     pub(super) fn endpoint_anyway(&self, node: &Node) -> Option<Endpoint> {
-        self.endpoint(node).or_else(|| node.endpoints.iter().flatten().next().copied())
+        self.untroubled(node)
+            .or_else(|| self.endpoint(node))
+            .or_else(|| node.endpoints.iter().flatten().next().copied())
     }
 
+    #[inline(never)]
     fn usable(&self, node: &Node) -> bool {
         node.intent != Intent::Stop && self.endpoint(node).is_some_and(|endpoint| !self.avoided.contains(endpoint.addr))
     }
@@ -179,14 +197,18 @@ impl Core {
         let Some(method) = message.method() else { return Err(NoNode::NoneInSet) };
         let hash = self.mark_hash(set, bytes, message, call);
         let begins = message.to.tag.is_empty() && !matches!(method, Method::Ack | Method::Cancel);
-        let mark = self.shared.marks.find(hash, now_ms);
-        if let Some(chosen) = mark.and_then(|mark| self.follow(set, mark)) {
+        let found = self.shared.marks.found(hash, now_ms);
+        if let Some(found) = &found
+            && let Some(chosen) = self.follow(set, found.mark)
+        {
             self.counters.tally(Tally::MarkFollowed);
             if begins {
-                self.leave(hash, now_ms, chosen.node, mark.is_some_and(|mark| mark.moved), method);
+                let mark = Mark { settled: false, ..found.mark };
+                self.shared.marks.renew(found, hash, now_ms, mark, method == Method::Invite);
             }
             return Ok(chosen);
         }
+        let mark = found.map(|found| found.mark);
         let mut room = [0; KEY_MAX];
         let key = key(set.keys.by(method as u8), bytes, message, source, &self.watch, &self.watched, &mut room)
             .unwrap_or_else(|| message.call_id.of(bytes));
@@ -209,6 +231,9 @@ impl Core {
     fn follow(&self, set: &NodeSet, mark: Mark) -> Option<Chosen> {
         let ix = self.state.plan.by_mark(mark.node)?;
         let node = self.state.plan.node(ix).filter(|node| node.set == set.ix && node.intent != Intent::Stop)?;
+        if let Some(endpoint) = self.untroubled(node) {
+            return Some(Chosen { node: ix, endpoint });
+        }
         let living = node.living(&self.state.vitals).is_some();
         let endpoint = if living || mark.moved { self.endpoint_anyway(node)? } else { return None };
         Some(Chosen { node: ix, endpoint })

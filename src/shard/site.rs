@@ -9,6 +9,9 @@ use crate::balance::{CookieKeys, PortTag, Secrets};
 use crate::packet::{LocalPort, PortId, PortRole};
 use crate::sip::uri;
 
+use super::block::Piece;
+use super::via;
+
 /// How responses to clients choose their port (RFC 3581; `force_rport` of a listener).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForceRport {
@@ -59,8 +62,12 @@ impl NodeSide {
     #[inline]
     #[must_use]
     pub fn via_port(&self, slot: u16) -> PortId {
-        let own = self.worker_ports.get(usize::from(slot) % self.worker_ports.len().max(1));
-        own.copied().filter(|_| !self.shared).unwrap_or(self.listener)
+        if self.shared {
+            return self.listener;
+        }
+        let slot = usize::from(slot);
+        let own = self.worker_ports.get(slot).or_else(|| self.worker_ports.get(slot % self.worker_ports.len().max(1)));
+        own.copied().unwrap_or(self.listener)
     }
 }
 
@@ -102,7 +109,12 @@ pub struct Site {
     node_v6: Option<NodeSide>,
     own: Own,
     texts: Vec<Texts>,
-    recorded: Vec<Box<[u8]>>,
+    /// The listeners: whom Record-Route names.
+    recorded: Vec<PortId>,
+    slots: u16,
+    /// Ports by the lowest bits of their tags, a power of two of places, each filled by the next free.
+    by_tag: Box<[Option<(PortTag, PortId)>]>,
+    first_edges: [Option<PortId>; 2],
     /// Keys derived from the cluster secret.
     pub secrets: Secrets,
     /// Keys of the cookies.
@@ -133,9 +145,28 @@ impl Site {
         own.addresses.dedup();
         let [node_v4, node_v6] = node_sides;
         let texts = ports.iter().map(Texts::of).collect();
-        let listeners = ports.iter().filter(|port| port.local.role == PortRole::Listener);
-        let recorded = listeners.map(|port| port.advertise.as_bytes().into()).collect();
-        Self { ports, node_v4, node_v6, own, texts, recorded, secrets, cookie_keys, options }
+        let numbered = || (0..).map(PortId).zip(&ports);
+        let recorded = numbered().filter(|(_, port)| port.local.role == PortRole::Listener).map(|(id, _)| id).collect();
+        let first_edge =
+            |v4: bool| numbered().find(|(_, port)| port.edge && port.local.bind.is_ipv4() == v4).map(|(id, _)| id);
+        let first_edges = [first_edge(true), first_edge(false)];
+        let side = node_v4.as_ref().or(node_v6.as_ref());
+        let slots = side.map_or(1, |side| (side.worker_ports.len() as u16).max(1));
+        let by_tag = tags(&ports);
+        Self {
+            ports,
+            node_v4,
+            node_v6,
+            own,
+            texts,
+            recorded,
+            slots,
+            by_tag,
+            first_edges,
+            secrets,
+            cookie_keys,
+            options,
+        }
     }
 
     /// All local ports, in [`PortId`] order.
@@ -151,30 +182,31 @@ impl Site {
         self.ports.get(usize::from(id.0))
     }
 
-    /// A Via of ours up to the branch parameter's value, for a port that it names.
+    /// Ready texts of a port.
     #[inline]
-    #[must_use]
-    pub(super) fn via_head(&self, id: PortId) -> &[u8] {
-        self.texts.get(usize::from(id.0)).map_or(&[], |texts| &texts.via_head)
+    pub(super) fn texts(&self, id: PortId) -> Option<&Texts> {
+        self.texts.get(usize::from(id.0))
     }
 
-    /// What follows the user part in a Record-Route or Path that names a port, line end included.
+    /// Listeners that Record-Route may name, the likeliest one first.
     #[inline]
-    #[must_use]
-    pub(super) fn uri_tail(&self, id: PortId) -> &[u8] {
-        self.texts.get(usize::from(id.0)).map_or(&[], |texts| &texts.uri_tail)
-    }
-
-    /// Host and port of every listener, as Record-Route names them.
-    #[inline]
-    pub(super) fn recorded_hosts(&self) -> impl Iterator<Item = &[u8]> {
-        self.recorded.iter().map(|host| &**host)
+    pub(super) fn recorded(&self, likely: PortId) -> impl Iterator<Item = &Texts> {
+        std::iter::once(likely).chain(self.recorded.iter().copied()).filter_map(|id| self.texts(id))
     }
 
     /// The port that a cookie or branch names.
+    #[inline]
     #[must_use]
     pub fn by_tag(&self, tag: PortTag) -> Option<PortId> {
-        self.ports.iter().position(|port| port.tag == tag).map(|at| PortId(at as u16))
+        let mask = self.by_tag.len() - 1;
+        let mut at = usize::from(tag.0) & mask;
+        while let Some(Some((own, port))) = self.by_tag.get(at) {
+            if *own == tag {
+                return Some(*port);
+            }
+            at = (at + 1) & mask;
+        }
+        None
     }
 
     /// The node side towards an address.
@@ -192,23 +224,20 @@ impl Site {
     #[inline]
     #[must_use]
     pub fn slots(&self) -> u16 {
-        let side = self.node_v4.as_ref().or(self.node_v6.as_ref());
-        side.map_or(1, |side| (side.worker_ports.len() as u16).max(1))
+        self.slots
     }
 
     /// The first edge listener of an address family, or the first of any.
+    #[inline]
     #[must_use]
     pub fn first_edge(&self, to: IpAddr) -> Option<PortId> {
-        self.ports
-            .iter()
-            .position(|port| port.edge && port.local.bind.is_ipv4() == to.is_ipv4())
-            .map(|at| PortId(at as u16))
+        let [v4, v6] = self.first_edges;
+        if to.is_ipv4() { v4 } else { v6 }
     }
 
     /// Whether host and port of a URI are one of our own addresses or names.
     ///
     /// An alias given without a port means every port.
-    #[inline]
     #[must_use]
     pub fn is_ours(&self, host: &[u8], port: Option<u16>) -> bool {
         match uri::host_ip(host) {
@@ -227,6 +256,7 @@ impl Site {
     }
 
     /// Whether `worker` can send from a port.
+    #[inline]
     #[must_use]
     pub fn held_by(&self, id: PortId, worker: crate::packet::WorkerId) -> bool {
         self.port(id).is_some_and(|port| port.local.role.held_by(worker, self.options.workers))
@@ -242,19 +272,47 @@ impl Site {
     }
 }
 
+/// Ports by tag; of equal tags the first is found.
+fn tags(ports: &[Port]) -> Box<[Option<(PortTag, PortId)>]> {
+    let size = (ports.len() * 2 + 1).next_power_of_two();
+    let mut places = vec![None; size].into_boxed_slice();
+    for (port, id) in ports.iter().zip((0..).map(PortId)) {
+        let mut at = usize::from(port.tag.0) & (size - 1);
+        while let Some(Some(_)) = places.get(at) {
+            at = (at + 1) & (size - 1);
+        }
+        if let Some(place) = places.get_mut(at) {
+            *place = Some((port.tag, id));
+        }
+    }
+    places
+}
+
 /// Texts of a port that every message needs, put together once.
 #[derive(Debug)]
-struct Texts {
-    via_head: Box<[u8]>,
-    uri_tail: Box<[u8]>,
+pub(super) struct Texts {
+    /// A Via up to the part of the branch that differs.
+    pub(super) via_head: Piece,
+    /// What follows `<sip:` in a Record-Route without a cookie, line end included.
+    pub(super) bare_tail: Piece,
+    /// What follows the cookie in a Record-Route.
+    pub(super) tail: Piece,
+    /// What follows the cookie within the value.
+    pub(super) behind_cookie: Box<[u8]>,
+    /// Host and port.
+    pub(super) advertise: Box<[u8]>,
 }
 
 impl Texts {
     fn of(port: &Port) -> Self {
         let name = &port.advertise;
+        let mark = String::from_utf8_lossy(via::PREFIX);
         Self {
-            via_head: format!("Via: SIP/2.0/UDP {name};branch=").into_bytes().into(),
-            uri_tail: format!("{name};lr>\r\n").into_bytes().into(),
+            via_head: Piece::new(&format!("Via: SIP/2.0/UDP {name};branch={mark}")),
+            bare_tail: Piece::new(&format!("{name};lr>\r\n")),
+            tail: Piece::new(&format!("@{name};lr>\r\n")),
+            behind_cookie: format!("@{name};lr>").into_bytes().into(),
+            advertise: name.as_bytes().into(),
         }
     }
 }

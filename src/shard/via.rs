@@ -41,22 +41,15 @@ pub(super) enum Reading {
 }
 
 impl Branch {
-    /// The branch parameter's value.
+    /// What follows [`PREFIX`] in the branch parameter's value.
     #[inline]
-    pub(super) fn text(&self, key: &Key) -> [u8; BRANCH_LEN] {
-        let mut text = [0; BRANCH_LEN];
-        let words =
-            [u32::from(self.slot) << 16 | u32::from(self.arrived.0), self.l, (self.h >> 32) as u32, self.h as u32];
-        if let Some((prefix, rest)) = text.split_at_mut_checked(PREFIX.len()) {
-            prefix.copy_from_slice(PREFIX);
-            let (cells, _) = rest.as_chunks_mut::<8>();
-            for (cell, word) in cells.iter_mut().zip(words) {
-                *cell = hex(word);
-            }
-            if let Some((body, tag)) = rest.split_at_mut_checked(32) {
-                tag.copy_from_slice(&hex(key.hash13(body) as u32));
-            }
-        }
+    pub(super) fn text(&self, key: &Key) -> [u8; BRANCH_LEN - PREFIX.len()] {
+        let head = u32::from(self.slot) << 16 | u32::from(self.arrived.0);
+        let body = [hex(head), hex(self.l), hex((self.h >> 32) as u32), hex(self.h as u32)];
+        let [a, b, c, d] = body;
+        let mut text = [0; BRANCH_LEN - PREFIX.len()];
+        let cells = [a, b, c, d, tag(&body, key)];
+        text.as_chunks_mut().0.iter_mut().zip(cells).for_each(|(to, from)| *to = from);
         text
     }
 
@@ -64,22 +57,31 @@ impl Branch {
     #[inline]
     pub(super) fn read(text: &[u8], key: &Key) -> Reading {
         let Some(rest) = text.strip_prefix(PREFIX) else { return Reading::Foreign };
-        let Some((body, tag)) = rest.split_at_checked(32) else { return Reading::Foreign };
-        if tag != hex(key.hash13(body) as u32) {
+        let Some((body, claimed)) = rest.as_chunks::<8>().0.split_first_chunk::<4>() else { return Reading::Foreign };
+        let [claimed] = claimed else { return Reading::Forged };
+        if rest.len() + PREFIX.len() != BRANCH_LEN || *claimed != tag(body, key) {
             return Reading::Forged;
         }
-        let (words, _) = body.as_chunks::<8>();
-        let [head, l, high, low] = words else { return Reading::Forged };
-        let (Some(head), Some(l), Some(high), Some(low)) = (unhex(head), unhex(l), unhex(high), unhex(low)) else {
-            return Reading::Forged;
-        };
+        // Digits, since it was us who wrote them.
+        let [head, l, high, low] = body;
+        let head = unhex(head);
         Reading::Own(Self {
             slot: (head >> 16) as u16,
             arrived: PortTag(head as u16),
-            l,
-            h: u64::from(high) << 32 | u64::from(low),
+            l: unhex(l),
+            h: u64::from(unhex(high)) << 32 | u64::from(unhex(low)),
         })
     }
+}
+
+/// The tag of a branch's text. Its first word gets bits that no text and no length has, so that no
+/// tag is the hash of anything else under this key.
+#[inline]
+fn tag(body: &[[u8; 8]; 4], key: &Key) -> [u8; 8] {
+    let [a, b, c, d] = body.map(u64::from_le_bytes);
+    let mut hash = key.keyed13(a ^ 0x8080_8080_8080_8080);
+    [b, c, d].into_iter().for_each(|word| hash.word(word));
+    hex(hash.finish() as u32)
 }
 
 /// H: what the client transaction is told by (17.2.3), the method left out, since CANCEL and ACK
@@ -88,14 +90,25 @@ impl Branch {
 pub(super) fn identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
     let branch = message.via.branch.of(bytes);
     // The Call-ID is in there as a keyed hash already; an odd factor keeps the numbers apart.
-    let call = (call ^ u64::from(message.cseq.number).wrapping_mul(ODD)).to_le_bytes();
+    let call = call ^ u64::from(message.cseq.number).wrapping_mul(ODD);
     if branch.starts_with(MAGIC) {
-        key.hash13_parts(&[branch, message.via.sent_by.of(bytes), &call])
+        let sent_by = message.via.sent_by.of(bytes);
+        let mut hash = key.keyed13(branch.len() as u64 | (sent_by.len() as u64) << 32);
+        hash.padded(branch);
+        hash.padded(sent_by);
+        hash.word(call);
+        hash.finish()
     } else {
-        // RFC 2543: no branch, or one that is not unique. The To tag stays out, as the ACK has one.
-        let tag = message.from.tag.of(bytes);
-        key.hash13_parts(&[message.via.value.of(bytes), tag, &call, message.uri().of(bytes)])
+        old_identity(bytes, message, call, key)
     }
+}
+
+/// RFC 2543: no branch, or one that is not unique. The To tag stays out, as the ACK has one.
+#[cold]
+#[inline(never)]
+fn old_identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
+    let tag = message.from.tag.of(bytes);
+    key.hash13_parts(&[message.via.value.of(bytes), tag, &call.to_le_bytes(), message.uri().of(bytes)])
 }
 
 /// L: equal for a request that comes back unchanged, different for a spiral (16.3). Route counts in
@@ -182,16 +195,15 @@ pub(super) fn hex(word: u32) -> [u8; 8] {
     (x + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
+/// The word that [`hex`] made these digits of.
 #[inline]
-fn unhex(digits: &[u8; 8]) -> Option<u32> {
-    digits.iter().try_fold(0, |word, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(word << 4 | u32::from(value))
-    })
+fn unhex(digits: &[u8; 8]) -> u32 {
+    let x = u64::from_be_bytes(*digits);
+    let letters = x >> 6 & 0x0101_0101_0101_0101;
+    let x = (x & 0x0f0f_0f0f_0f0f_0f0f) + letters * 9;
+    let x = (x | x >> 4) & 0x00ff_00ff_00ff_00ff;
+    let x = (x | x >> 8) & 0x0000_ffff_0000_ffff;
+    (x | x >> 16) as u32
 }
 
 #[cfg(test)]
@@ -204,21 +216,19 @@ mod tests {
     fn digits_are_those_of_the_standard_library_and_read_back() {
         for word in [0, 1, 0x0123_4567, 0x89ab_cdef, u32::MAX, 0x9a9a_0f0f] {
             assert_eq!(hex(word), format!("{word:08x}").as_bytes());
-            assert_eq!(unhex(&hex(word)), Some(word));
+            assert_eq!(unhex(&hex(word)), word);
         }
-        assert_eq!(unhex(b"0000000G"), None);
-        assert_eq!(unhex(b"0000000A"), None);
     }
 
     #[test]
     fn a_branch_reads_back_and_no_changed_byte_passes() {
         let branch = Branch { slot: 7, arrived: PortTag(0x8003), l: 0xdead_beef, h: 0x0123_4567_89ab_cdef };
-        let text = branch.text(&KEY);
+        let text = [PREFIX, &branch.text(&KEY)].concat();
         assert_eq!(Branch::read(&text, &KEY), Reading::Own(branch));
         assert_eq!(Branch::read(&text, &Key(3, 6)), Reading::Forged);
         assert_eq!(Branch::read(&text[..BRANCH_LEN - 1], &KEY), Reading::Forged);
         for place in PREFIX.len()..BRANCH_LEN {
-            let mut changed = text;
+            let mut changed = text.clone();
             changed[place] ^= 1;
             assert_eq!(Branch::read(&changed, &KEY), Reading::Forged, "byte {place}");
         }

@@ -1,0 +1,192 @@
+//! Addresses as digits: an IPv4 address as it is written in a Via, compared and read back.
+//!
+//! What most messages bear, without a loop over characters where that can be. What is written
+//! otherwise is left to `sip`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::sip::Span;
+
+/// The text of an IPv4 address; empty for one of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quad {
+    text: [u8; 16],
+    len: u8,
+}
+
+/// Every octet with a dot behind it.
+static OCTETS: [[u8; 4]; 256] = octets();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn octets() -> [[u8; 4]; 256] {
+    let mut all = [[0; 4]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (a, b, c) = (b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8);
+        all[octet] = match octet {
+            0..10 => [c, b'.', 0, 0],
+            10..100 => [b, c, b'.', 0],
+            _ => [a, b, c, b'.'],
+        };
+        octet += 1;
+    }
+    all
+}
+
+impl Quad {
+    #[inline]
+    pub(super) fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::of_v4(ip),
+            IpAddr::V6(_) => Self { text: [0; 16], len: 0 },
+        }
+    }
+
+    #[inline]
+    fn of_v4(ip: Ipv4Addr) -> Self {
+        let mut bits = 0_u128;
+        let mut len = 0;
+        for octet in ip.octets() {
+            let text = OCTETS.get(usize::from(octet)).copied().unwrap_or_default();
+            bits |= u128::from(u32::from_le_bytes(text)) << (8 * len);
+            len += 2 + u8::from(octet > 9) + u8::from(octet > 99);
+        }
+        Self { text: bits.to_le_bytes(), len: len - 1 }
+    }
+
+    /// The text and how much of it counts.
+    #[inline]
+    pub(super) fn text(&self) -> &[u8] {
+        self.text.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Whether it stands at `span`. An IPv4 address is written in one way only.
+    #[inline]
+    pub(super) fn stands_at(&self, bytes: &[u8], span: Span) -> bool {
+        if span.len() != usize::from(self.len) || self.len == 0 {
+            return false;
+        }
+        match bytes.get(usize::from(span.start)..).and_then(<[u8]>::first_chunk) {
+            Some(there) => {
+                let differ = u128::from_le_bytes(*there) ^ u128::from_le_bytes(self.text);
+                differ << (128 - 8 * u32::from(self.len)) == 0
+            }
+            None => span.of(bytes) == self.text(),
+        }
+    }
+}
+
+/// The IPv4 address whose text ends `text`, as it must be written, and the length of that text.
+#[inline]
+pub(super) fn quad_before(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
+    let mut octets = 0_u32;
+    let mut rest = text.iter().rev();
+    let mut len = 0;
+    for place in 0..4 {
+        let (number, digits, before) = number_before(&mut rest, 3)?;
+        if place < 3 && before != b'.' {
+            return None;
+        }
+        octets |= u32::from(u8::try_from(number).ok()?) << (8 * place);
+        len += digits + 1;
+    }
+    Some((Ipv4Addr::from_bits(octets), len - 1))
+}
+
+/// The number of up to `most` digits that ends at `rest`, their count, and the byte before it, which
+/// is taken off as well. None if that is no number without leading zeros.
+#[inline]
+pub(super) fn number_before<'a>(rest: &mut impl Iterator<Item = &'a u8>, most: usize) -> Option<(u32, usize, u8)> {
+    let (mut number, mut unit, mut digits) = (0, 1, 0);
+    let (mut first, mut before) = (0, 0);
+    for byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            before = *byte;
+            break;
+        }
+        if digits == most {
+            return None;
+        }
+        number += u32::from(digit) * unit;
+        (unit, first, digits) = (unit * 10, digit, digits + 1);
+    }
+    (digits > 0 && (first > 0 || digits == 1)).then_some((number, digits, before))
+}
+
+/// Where `wanted` first stands in `text`.
+#[inline]
+pub(super) fn find(text: &[u8], wanted: u8) -> Option<usize> {
+    let pattern = u64::from_ne_bytes([wanted; 8]);
+    let (words, rest) = text.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let x = u64::from_le_bytes(*word) ^ pattern;
+        // The lowest mark is exact, those above it may not be.
+        let found = x.wrapping_sub(ONES) & !x & (ONES << 7);
+        if found != 0 {
+            return Some(place * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|byte| *byte == wanted).map(|at| words.len() * 8 + at)
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The decimal digits of a port, and their count.
+#[inline]
+pub(super) fn port(port: u16) -> ([u8; 8], usize) {
+    let number = u64::from(port);
+    let (high, low) = (number / 10_000, number % 10_000);
+    let hundreds = (low / 100) | ((low % 100) << 32);
+    let tens = ((hundreds * 103) >> 10) & 0x0000_000f_0000_000f;
+    let pairs = tens | ((hundreds - tens * 10) << 16);
+    // Four digits, the first in the lowest byte, and the fifth in front.
+    let four = (pairs & 0xff) | ((pairs >> 8) & 0xff00) | ((pairs >> 16) & 0xff_0000) | ((pairs >> 24) & 0xff00_0000);
+    let digits = high | (four << 8);
+    let zeros = ((digits | (1 << 32)).trailing_zeros() / 8) as usize;
+    (((digits | (0x30 * ONES)) >> (8 * zeros)).to_le_bytes(), 5 - zeros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_written_compared_and_read_back() {
+        for text in ["0.0.0.0", "192.0.2.50", "10.9.99.100", "255.255.255.255", "1.2.3.4"] {
+            let ip: Ipv4Addr = text.parse().unwrap();
+            let quad = Quad::of(ip.into());
+            assert_eq!(quad.text(), text.as_bytes());
+            assert_eq!(quad_before(format!("received={text}").as_bytes()), Some((ip, text.len())));
+            let padded = format!("{text};branch=z9hG4bK-123456789");
+            for of in [text, &padded] {
+                assert!(quad.stands_at(of.as_bytes(), Span::new(0, text.len())));
+                assert!(!quad.stands_at(of.as_bytes(), Span::new(0, text.len() - 1)));
+                assert!(!quad.stands_at(format!("9{of}").as_bytes(), Span::new(0, text.len())));
+            }
+        }
+        assert!(!Quad::of("::1".parse().unwrap()).stands_at(b"abc", Span::NONE));
+        for wrong in ["", "1.2.3", "=1.2.3.256", "=1.2.3.04", "=1.2.3.1000", "=1..3.4", "=1.2.3.", "1=2.3.4"] {
+            assert_eq!(quad_before(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ports_are_those_of_the_standard_library() {
+        for number in 0..=u16::MAX {
+            let (digits, len) = port(number);
+            assert_eq!(&digits[..len], number.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_where_it_first_stands() {
+        let text = b"alice-and-bob@example.org@x";
+        for length in 0..text.len() {
+            for wanted in [b'@', b'a', b'x', b'?'] {
+                let text = &text[..length];
+                assert_eq!(find(text, wanted), text.iter().position(|byte| *byte == wanted));
+            }
+        }
+    }
+}
