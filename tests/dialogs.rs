@@ -575,3 +575,92 @@ fn the_books_balance() {
     assert_eq!(received, rest.iter().sum::<u64>());
     assert_eq!(rest, [1, 1, 1, 0, 1]);
 }
+
+#[test]
+fn a_contact_that_leads_elsewhere_than_its_text_seems_to_is_reached_where_it_was_seen() {
+    for contact in [
+        "<sip:192.0.2.50:5060;x@203.0.113.66>",
+        "<sip:alice@192.0.2.50:5060;maddr=203.0.113.66>",
+        "<sip:alice@192.0.2.50:5060;transport=tcp>",
+        "<sips:alice@192.0.2.50:5060>",
+        "sip:alice@203.0.113.66",
+    ] {
+        let mut rig = Rig::new();
+        let text = request("INVITE", BOB, "").replace("<sip:alice@192.0.2.50:5060>", contact);
+        let sent = rig.from_client(&text);
+        let to = sent.to().unwrap_or_else(|| panic!("{:?}", sent.verdict));
+        let bye = inside("BYE", contact.trim_matches(['<', '>']), &routes(&sent, false), "10.0.0.11", true);
+        let bye = rig.from_node(&bye, to);
+        assert!(bye.to().is_none_or(|to| to == CLIENT.parse().unwrap()), "{contact}: {:?}", bye.verdict);
+    }
+}
+
+#[test]
+fn what_a_node_sends_on_unchanged_is_no_loop() {
+    let mut rig = Rig::new();
+    let sent = rig.from_client(&request("INVITE", "sip:bob@203.0.113.9", ""));
+    let back = rig.from_node(&sent.text(), sent.to().unwrap());
+    assert_eq!(back.to(), Some("203.0.113.9:5060".parse().unwrap()), "{:?}", back.verdict);
+    let again = rig.from_node(&back.text(), sent.to().unwrap());
+    assert_eq!(again.reply(), Some(482));
+}
+
+#[test]
+fn a_cookie_in_a_route_that_does_not_parse_is_refused_not_passed_over() {
+    let mut rig = Rig::new();
+    let (sent, _) = invite(&mut rig);
+    let ours = sent.all("Record-Route").remove(1).replace("<sip:", "< sip:");
+    let bye = inside("BYE", "sip:bob@10.0.0.99", &format!("Route: {ours}\r\n"), "192.0.2.50:5060", false);
+    assert_eq!(rig.from_client(&bye).reply(), Some(400));
+}
+
+#[test]
+fn a_nodes_request_to_us_goes_to_another_node() {
+    let mut rig = Rig::new();
+    let node1: SocketAddr = rig::NODE1.parse().unwrap();
+    for call in 0..100 {
+        let text = request("INVITE", "sip:bob@10.0.0.1:5060", "").replace("c1@", &format!("n{call}@"));
+        let sent = rig.from_node(&text, node1);
+        assert!(sent.to().is_some_and(|to| to != node1), "{:?}", sent.verdict);
+    }
+    let to_us = inside("INFO", "sip:x@192.0.2.1:5060", "", "10.0.0.11", true);
+    let lost = rig.from_node(&to_us, node1);
+    assert!(lost.to().is_none_or(|to| to != "192.0.2.1:5060".parse().unwrap()), "{:?}", lost.verdict);
+}
+
+#[test]
+fn refreshes_leave_a_dead_or_drained_node_once_their_answer_has_passed() {
+    let mut parts = rig::Parts::default();
+    let mut rig = Rig::of(&parts);
+    let register = request("REGISTER", "sip:example.org", "");
+    let sent = rig.from_client(&register);
+    let first = sent.to().unwrap();
+    rig.from_node(&response(&sent, 200, "r", ""), first);
+    let ix = rig.shard.state().plan.from_addr(first).unwrap();
+    let id = rig.shard.state().plan.node(ix).unwrap().id;
+    parts.nodes.iter_mut().filter(|node| node.id == Some(id)).for_each(|node| node.intent = Intent::Drain);
+    rig.reload(&parts);
+    let answering = register.replace("Contact:", "Authorization: Digest x=1\r\nContact:");
+    assert_eq!(rig.from_client(&answering).to(), Some(first), "it answers that node's challenge");
+    rig.from_node(&response(&sent, 200, "r", ""), first);
+    let second = rig.from_client(&register).to().unwrap();
+    assert_ne!(second, first);
+}
+
+#[test]
+fn line_ends_before_the_start_line_are_passed_over() {
+    let mut rig = Rig::new();
+    let sent = rig.from_client(&format!("\r\n\r\n{}", request("INVITE", BOB, "")));
+    assert!(sent.to().is_some() && sent.text().starts_with("INVITE "), "{:?}", sent.verdict);
+}
+
+#[test]
+fn a_rewritten_contact_without_a_port_is_restored_without_one() {
+    let mut rig = Rig::with(|parts| parts.policy.contact = ContactMode::Rewrite);
+    let register =
+        request("REGISTER", "sip:example.org", "").replace("<sip:alice@192.0.2.50:5060>", "<sip:alice@192.168.1.5>");
+    let sent = rig.from_client(&register);
+    let ok = response(&sent, 200, "r", &format!("Contact: {}\r\n", sent.one("Contact")));
+    let ok = rig.from_node(&ok, sent.to().unwrap());
+    assert_eq!(ok.one("Contact"), "<sip:alice@192.168.1.5>", "{}", sent.text());
+}

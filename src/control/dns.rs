@@ -82,12 +82,14 @@ pub(super) struct NameTable {
     resolver: TokioResolver,
     entries: HashMap<String, Entry>,
     lookups: JoinSet<(String, Answer)>,
+    /// Names were forgotten that workers may still have.
+    forgot: bool,
 }
 
 impl NameTable {
     pub(super) fn new(options: &DnsOptions) -> Result<Self, String> {
         let resolver = resolver(options).map_err(|error| format!("the resolver cannot be set up: {error}"))?;
-        Ok(Self { options: options.clone(), resolver, entries: HashMap::new(), lookups: JoinSet::new() })
+        Ok(Self { options: options.clone(), resolver, entries: HashMap::new(), lookups: JoinSet::new(), forgot: false })
     }
 
     /// Reads the system's settings and hosts file again, and looks up the nodes' names anew.
@@ -132,10 +134,12 @@ impl NameTable {
     /// Starts the lookups that are due, and forgets names that nobody asked for in a long time.
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
+        let known = self.entries.len();
         self.entries.retain(|_, entry| {
             let kept = !entry.addresses.is_empty() && now.duration_since(entry.asked).as_secs() < KEPT_S;
             entry.pinned || entry.under_way || !entry.settled || entry.due > now || kept
         });
+        self.forgot |= self.entries.len() < known;
         let mut room = LOOKUPS_MAX.saturating_sub(self.lookups.len());
         for (name, entry) in &mut self.entries {
             if room == 0 {
@@ -175,6 +179,12 @@ impl NameTable {
     /// Whether each of `names` has been looked up.
     pub(super) fn settled(&self, names: &[String]) -> bool {
         names.iter().all(|name| self.entries.get(name).is_none_or(|entry| entry.settled))
+    }
+
+    /// Whether names were forgotten since this was last asked: workers ask for them again only once
+    /// their own table is without them.
+    pub(super) fn forgot(&mut self) -> bool {
+        std::mem::take(&mut self.forgot)
     }
 
     /// All that is known.
@@ -218,6 +228,7 @@ impl NameTable {
         asked.sort_unstable();
         let Some(limit) = asked.get(asked.len() / 8).copied() else { return };
         self.entries.retain(|_, entry| entry.pinned || entry.asked > limit);
+        self.forgot = true;
     }
 }
 

@@ -186,6 +186,7 @@ impl Turn {
             let Some(name) = self.hooks.asks.next() else { break };
             self.names.ask(name.as_str());
         }
+        self.names_changed |= self.names.forgot();
         if self.names_changed {
             self.post_names();
         }

@@ -180,16 +180,28 @@ impl Shard {
     #[inline]
     pub fn handle(&mut self, now_ms: u64, packet: &mut Packet, out: &mut Outbox) -> Verdict {
         debug_assert!(out.room() > 0, "the worker keeps room for the verdict");
-        let bytes = packet.bytes();
-        if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-            self.core.counters.tally(Tally::KeepAlive);
+        if packet.bytes().first().is_none_or(|first| *first <= b'\r') && self.only_keeps_alive(packet) {
             return Verdict::Absorb;
         }
-        let message = sip::scan(bytes, &self.core.watch);
+        let message = sip::scan(packet.bytes(), &self.core.watch);
         match message.start {
             Start::Request { method, .. } => self.request(now_ms, packet, &message, method),
             Start::Response { .. } => self.core.response(&mut self.edit, now_ms, packet, &message),
         }
+    }
+
+    /// Whether a datagram that begins oddly holds nothing but CR, LF and NUL. Line ends before the
+    /// start line are passed over (7.5).
+    #[cold]
+    fn only_keeps_alive(&self, packet: &mut Packet) -> bool {
+        let bytes = packet.bytes();
+        if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            self.core.counters.tally(Tally::KeepAlive);
+            return true;
+        }
+        let ends = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let _ = packet.grow_front(-(ends as isize));
+        false
     }
 
     fn request(&mut self, now_ms: u64, packet: &mut Packet, message: &Message, method: Method) -> Verdict {

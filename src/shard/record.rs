@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use crate::balance::{COOKIE_MAX, CookieTarget, NodeIx, PathMode, PortTag, Role};
 use crate::packet::PortId;
-use crate::sip::{self, Header, Lines, Text, uri};
+use crate::sip::{self, Header, Lines, Scheme, Text, uri};
 
 use super::block::Block;
 use super::digits::find;
@@ -29,6 +29,10 @@ impl Draft<'_> {
     fn record_route(&self, block: &mut Block, party: Party, port: PortId, target: CookieTarget) {
         let site = &self.shard.shared.site;
         let (role, port) = match party {
+            // A stranger may have come in at a worker port, which nothing but our Via may name.
+            Party::Client if site.port(port).is_some_and(|port| !port.edge) => {
+                (Role::EdgeFacing, self.node_listener(port))
+            }
             Party::Client => (Role::EdgeFacing, Some(port)),
             Party::Node(_) => (Role::NodeFacing, self.node_listener(port)),
             Party::Trusted(_) => (Role::NodeFacing, self.node_listener(port)),
@@ -120,7 +124,9 @@ impl Draft<'_> {
         let Some((user, rest)) = uri.split_at_checked(at) else { return false };
         let sent_by = message.via.sent_by.of(bytes);
         let behind = rest.get(1..).and_then(|rest| rest.strip_prefix(sent_by));
-        behind.is_some_and(|behind| matches!(behind, [b'>' | b';' | b'?', ..]))
+        // What else could stand behind might lead elsewhere: maddr, transport, a second `@`.
+        let plain: [&[u8]; 3] = [b">", b";transport=udp>", b";ob>"];
+        behind.is_some_and(|behind| plain.iter().any(|plain| behind.starts_with(plain)))
             && !user.iter().any(|byte| matches!(byte, b'>' | b';' | b'?' | b','))
     }
 
@@ -153,7 +159,10 @@ impl Draft<'_> {
         match routes.nth(self.course.pops).filter(|_| !message.route.is_empty()) {
             Some(next) => literal(next.span.of(bytes)) == Some(to),
             None => match self.course.uri {
-                NewUri::Restored { original, .. } => original == to,
+                NewUri::Restored { original, .. } => {
+                    original.ip() == to.ip()
+                        && (original.port() == to.port() || original.port() == 0 && to.port() == 5060)
+                }
                 NewUri::Keep | NewUri::LastRoute | NewUri::StrictHop => {
                     uri_address(message.uri().of(bytes)) == Some(to)
                 }
@@ -198,7 +207,15 @@ fn literal(value: &[u8]) -> Option<SocketAddr> {
     uri_address(uri::name_addr(value)?.uri.of(value))
 }
 
+/// The address that a URI leads to by itself; none where that takes more than host and port.
 fn uri_address(text: &[u8]) -> Option<SocketAddr> {
     let uri = uri::parse(text)?;
+    let udp = match uri.param(b"transport") {
+        Some(transport) => transport.is_some_and(|transport| transport.eq_ignore_ascii_case(b"udp")),
+        None => true,
+    };
+    if uri.scheme != Scheme::Sip || !udp || uri.param(b"maddr").is_some() {
+        return None;
+    }
     Some(SocketAddr::new(uri::host_ip(uri.host)?, uri.port.unwrap_or(5060)))
 }

@@ -136,8 +136,10 @@ impl Core {
     #[inline]
     fn acceptable(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
         match incoming.message.scheme {
-            Scheme::Sip | Scheme::Sips | Scheme::Tel | Scheme::Urn => {}
-            Scheme::Other => return Err(Refusal::Answer(416)),
+            Scheme::Sip | Scheme::Sips | Scheme::Tel => {}
+            // Emergency calls (RFC 5031).
+            Scheme::Urn if is_service(incoming.message.uri().of(incoming.bytes)) => {}
+            Scheme::Urn | Scheme::Other => return Err(Refusal::Answer(416)),
         }
         // ACK and CANCEL may not carry it (8.2.2.3), and refusing them would tear the call.
         if !incoming.message.proxy_require.is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel) {
@@ -228,6 +230,16 @@ impl Core {
             None => None,
         };
         let to = self.next_hop(incoming, found, &mut course)?;
+        if self.shared.site.holds(to) {
+            // It comes back to us: by key, as if it had; inside a dialog that leads nowhere.
+            if !incoming.message.to.tag.is_empty() {
+                return Err(Refusal::Answer(481));
+            }
+            let (ix, endpoint, set) = self.by_key(incoming)?;
+            (course.to, course.set) = (Party::Node(ix), Some(set));
+            course.egress = self.to_node(endpoint.addr, endpoint.peer)?;
+            return not_back(course, incoming);
+        }
         self.towards(&mut course, listener, to)?;
         not_back(course, incoming)
     }
@@ -276,7 +288,7 @@ impl Core {
             return Ok(SocketAddr::new(ip, port));
         }
         let name = HostName::new(host).ok_or(Refusal::Answer(400))?;
-        let any = |ip| self.shared.site.first_edge(ip).is_some();
+        let any = |ip| self.shared.site.first_edge(ip).is_some() || self.shared.site.node_side(ip).is_some();
         let (v4, v6) = (any(IpAddr::from([0; 4])), any(IpAddr::from([0; 16])));
         match self.state.names.find(&name, v4, v6) {
             Lookup::Found(ip) => return Ok(SocketAddr::new(ip, port)),
@@ -390,7 +402,7 @@ impl Core {
     fn by_key(&self, incoming: &Incoming<'_>) -> Result<(NodeIx, Endpoint, SetIx), Refusal> {
         let set = self.rule(incoming)?;
         let Incoming { bytes, message, source, call, now_ms, .. } = *incoming;
-        let chosen = self.choose(set, bytes, message, source.ip(), call, now_ms).map_err(refusal)?;
+        let chosen = self.choose(set, bytes, message, source.ip(), call, now_ms, incoming.node).map_err(refusal)?;
         Ok((chosen.node, chosen.endpoint, set.ix))
     }
 }
@@ -401,6 +413,11 @@ fn refusal(why: NoNode) -> Refusal {
         NoNode::NoneAnywhere => Refusal::StayAway,
         NoNode::NoneInSet => Refusal::Answer(500),
     }
+}
+
+fn is_service(uri: &[u8]) -> bool {
+    const SERVICE: &[u8] = b"urn:service:";
+    uri.get(..SERVICE.len()).is_some_and(|start| start.eq_ignore_ascii_case(SERVICE))
 }
 
 /// Never back to where it came from.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use crate::balance::{CookieTarget, NodeIx, Role};
 use crate::packet::{Egress, Packet, PeerId, PortId};
-use crate::sip::{self, Edit, EditError, Fault, Header, Message, Method, Rport, Span, Via, uri};
+use crate::sip::{self, Edit, EditError, Fault, Header, Message, Method, Rport, Span, Text, Via, uri};
 
 use super::Core;
 use super::digits::{number_before, quad_before};
@@ -16,6 +16,8 @@ use super::via::{Branch, Reading};
 
 /// Contacts of one response that are given their own address back; one edit holds no more.
 const CONTACTS_MAX: usize = 12;
+/// Retry-After lines that are removed from one response.
+const RETRY_AFTERS_MAX: usize = 2;
 
 impl Core {
     /// Decides on a response and edits it.
@@ -57,12 +59,12 @@ impl Core {
             return Verdict::Drop(DropReason::ResponseOutside);
         }
         let code = message.code().unwrap_or_default();
-        if code >= 200
-            && let Some(node) = sender.flatten()
-        {
-            self.settle(now_ms, node, bytes, message);
+        if code >= 200 && from_node {
+            self.settle(now_ms, sender.flatten(), bytes, message);
         }
-        let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge);
+        // One bind may serve both sides; then the address decides.
+        let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge)
+            && !(self.shared.site.port(port).is_some_and(|port| port.node) && self.state.plan.is_cluster(to.ip()));
         let masked = code == 503 && !self.relays_503(sender.flatten());
         let restored = !message.contact.is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
         packet.truncate(usize::from(message.end));
@@ -144,14 +146,17 @@ impl Core {
 
     /// The final response has passed: the mark of its request ends in 32 s.
     #[inline]
-    fn settle(&self, now_ms: u64, node: NodeIx, bytes: &[u8], message: &Message) {
+    fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) {
         let plan = &self.state.plan;
         if message.cseq.method.of(bytes) == Method::Cancel.name().as_bytes() {
             return;
         }
-        if let Some(set) = plan.node(node).and_then(|node| plan.set(node.set)) {
-            let call = self.call_hash(bytes, message);
-            self.shared.marks.settle(self.mark_hash(set, bytes, message, call), now_ms);
+        let call = self.call_hash(bytes, message);
+        let settle = |set| self.shared.marks.settle(self.mark_hash(set, bytes, message, call), now_ms);
+        match node.and_then(|ix| plan.node(ix)).and_then(|node| plan.set(node.set)) {
+            Some(set) if plan.sets.len() == 1 => settle(set),
+            // Nodes of several sets may share an address, or one may answer from another port.
+            Some(_) | None => plan.sets.iter().for_each(settle),
         }
     }
 
@@ -186,10 +191,15 @@ impl Core {
                     text.bytes(rest);
                     text.str("@");
                 }
-                text.addr(original.unwrap_or(flow));
+                written(text, original.unwrap_or(flow));
             });
         }
     }
+}
+
+/// An address as a Contact had it: port 0 stands for none.
+pub(super) fn written(text: &mut Text<'_>, addr: SocketAddr) {
+    if addr.port() == 0 { text.host(addr.ip()) } else { text.addr(addr) }
 }
 
 /// A node's 503 would tell the caller to leave all of us alone (21.5.4): it leaves as 500,
@@ -198,10 +208,10 @@ impl Core {
 fn mask_503(edit: &mut Edit, bytes: &[u8], message: &Message) {
     let line = Span { start: 0, end: message.first_header };
     edit.splice(line, |text| text.str("SIP/2.0 500 Server Internal Error\r\n"));
-    for header in sip::headers(bytes, message) {
-        if header.name.of(bytes).eq_ignore_ascii_case(b"Retry-After") {
-            edit.remove(Span { start: header.line.start, end: header.line.next });
-        }
+    let named =
+        sip::headers(bytes, message).filter(|header| header.name.of(bytes).eq_ignore_ascii_case(b"Retry-After"));
+    for header in named.take(RETRY_AFTERS_MAX) {
+        edit.remove(Span { start: header.line.start, end: header.line.next });
     }
 }
 

@@ -14,6 +14,7 @@ use super::block::Block;
 use super::digits;
 use super::local::{Return, way_back};
 use super::request::{Course, Incoming, NewUri, Party};
+use super::respond::written;
 use super::site::ForceRport;
 use super::verdict::{DropReason, Tally};
 use super::via::{self, Branch};
@@ -96,10 +97,11 @@ impl Core {
             (Party::Node(_) | Party::Trusted(_), Some(side)) => side.via_port(slot),
             _ => course.egress.port,
         };
+        let seed = if incoming.from_node { !call } else { call };
         let branch = Branch {
             slot,
             arrived: incoming.port.tag,
-            l: via::loop_mark(bytes, message, uri, course.more_routes.then_some(course.pops), call, &self.watch),
+            l: via::loop_mark(bytes, message, uri, course.more_routes.then_some(course.pops), seed, &self.watch),
             h: via::identity(bytes, message, call, key),
         };
         let policy = course.set.and_then(|set| self.state.plan.set(set)).map(|set| &set.policy);
@@ -258,7 +260,7 @@ impl Draft<'_> {
                     text.bytes(user.of(bytes));
                     text.str("@");
                 }
-                text.addr(original);
+                written(text, original);
             });
         }
         if let Some(lines) = self.course.own_lines {
@@ -351,7 +353,8 @@ impl Draft<'_> {
                 self.shard.counters.tally(Tally::ContactByName);
                 continue;
             };
-            let original = SocketAddr::new(ip, contact.port.unwrap_or(5060));
+            // Port 0 stands for none: the phone must find its own Contact again, letter by letter.
+            let original = SocketAddr::new(ip, contact.port.unwrap_or(0));
             let target = CookieTarget::Contact {
                 flow: (self.incoming.port.tag, client),
                 original: (original != client).then_some(original),

@@ -15,6 +15,8 @@ use super::verdict::Tally;
 /// Values at the top of Route that are looked at; more of ours than that stay in the message.
 const POPS_MAX: usize = 6;
 
+/// How a URI with a cookie begins.
+const MARKED: &[u8] = b"sip:0r";
 /// Length of the shortest cookie, mark included.
 const COOKIE_MIN: usize = 22;
 
@@ -57,25 +59,30 @@ impl Core {
         let mut pair = found.strict;
         for value in sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch) {
             let text = value.span.of(incoming.bytes);
-            let own = uri::name_addr(text)
-                .and_then(|address| uri::parse(address.uri.of(text)))
-                .filter(|uri| found.pops < POPS_MAX && self.shared.site.is_ours(uri.host, uri.port));
-            let Some(own) = own else {
+            let uri = uri::name_addr(text).and_then(|address| uri::parse(address.uri.of(text)));
+            if uri.is_none() && memchr::memmem::find(text, MARKED).is_some() {
+                // A cookie may be in there, and would be passed over.
+                return Err(Refusal::Answer(400));
+            }
+            let Some(own) = uri.filter(|uri| self.shared.site.is_ours(uri.host, uri.port)) else {
                 found.next = Some(value);
                 return Ok(found);
             };
+            if found.pops >= POPS_MAX {
+                return Err(Refusal::Answer(400));
+            }
             if pair {
                 // The other half of a Record-Route pair; what it says is for the way back.
                 found.pops += 1;
                 pair = false;
                 continue;
             }
-            if found.cookie.is_some() {
-                found.next = Some(value);
-                return Ok(found);
-            }
             let user = own.user.unwrap_or_default();
             if balance::has_mark(user) {
+                if found.cookie.is_some() {
+                    found.next = Some(value);
+                    return Ok(found);
+                }
                 let cookie = self.genuine(incoming, user)?;
                 pair = matches!(cookie.role, Role::EdgeFacing | Role::NodeFacing);
                 found.cookie = Some(cookie);

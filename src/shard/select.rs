@@ -193,17 +193,19 @@ impl Core {
         source: IpAddr,
         call: u64,
         now_ms: u64,
+        sender: Option<NodeIx>,
     ) -> Result<Chosen, NoNode> {
         let Some(method) = message.method() else { return Err(NoNode::NoneInSet) };
         let hash = self.mark_hash(set, bytes, message, call);
         let begins = message.to.tag.is_empty() && !matches!(method, Method::Ack | Method::Cancel);
         let found = self.shared.marks.found(hash, now_ms);
         if let Some(found) = &found
+            && !self.may_leave(found.mark, bytes, message, method)
             && let Some(chosen) = self.follow(set, found.mark)
         {
             self.counters.tally(Tally::MarkFollowed);
             if begins {
-                let mark = Mark { settled: false, ..found.mark };
+                let mark = Mark { settled: false, moved: found.mark.moved && !found.mark.settled, ..found.mark };
                 self.shared.marks.renew(found, hash, now_ms, mark, method == Method::Invite);
             }
             return Ok(chosen);
@@ -213,12 +215,13 @@ impl Core {
         let key = key(set.keys.by(method as u8), bytes, message, source, &self.watch, &self.watched, &mut room)
             .unwrap_or_else(|| message.call_id.of(bytes));
         let spread = self.shared.site.secrets.call.hash13(key);
-        let node = self.pick(set, spread, begins && mark.is_none())?;
-        if mark.is_some() {
+        let node = self.pick(set, spread, begins && mark.is_none_or(|mark| mark.settled), sender)?;
+        let moved = mark.is_some_and(|mark| !mark.settled);
+        if moved {
             self.counters.tally(Tally::MarkMoved);
         }
         if begins {
-            self.leave(hash, now_ms, node, mark.is_some(), method);
+            self.leave(hash, now_ms, node, moved, method);
         } else if mark.is_some() {
             self.leave(hash, now_ms, node, true, Method::Invite);
         }
@@ -235,28 +238,47 @@ impl Core {
             return Some(Chosen { node: ix, endpoint });
         }
         let living = node.living(&self.state.vitals).is_some();
-        let endpoint = if living || mark.moved { self.endpoint_anyway(node)? } else { return None };
+        let endpoint = if living || mark.moved && !mark.settled { self.endpoint_anyway(node)? } else { return None };
         Some(Chosen { node: ix, endpoint })
     }
 
-    fn pick(&self, set: &NodeSet, spread: u64, new: bool) -> Result<NodeIx, NoNode> {
+    /// Whether a request that only refreshes something may leave a node that is drained: a phone
+    /// that registers every few seconds would keep it busy for ever. One with credentials answers
+    /// that node's challenge, and an INVITE may be a retransmission.
+    fn may_leave(&self, mark: Mark, bytes: &[u8], message: &Message, method: Method) -> bool {
+        let plan = &self.state.plan;
+        let node = || plan.by_mark(mark.node).and_then(|ix| plan.node(ix));
+        let refreshes = !matches!(method, Method::Invite | Method::Ack | Method::Cancel) && message.to.tag.is_empty();
+        mark.settled
+            && refreshes
+            && node().is_some_and(|node| node.intent == Intent::Drain)
+            && !sip::headers(bytes, message).any(|header| {
+                let name = header.name.of(bytes);
+                name.eq_ignore_ascii_case(b"Authorization") || name.eq_ignore_ascii_case(b"Proxy-Authorization")
+            })
+    }
+
+    fn pick(&self, set: &NodeSet, spread: u64, new: bool, sender: Option<NodeIx>) -> Result<NodeIx, NoNode> {
         let plan = &self.state.plan;
         if new && self.state.draining {
             return Err(NoNode::NoneAnywhere);
         }
+        // A node's own request goes to another one.
+        let other = |node: NodeIx| Some(node) != sender;
         let serving = |node: NodeIx| plan.node(node).is_some_and(|node| node.intent == Intent::Serve);
         let alive = |node: NodeIx| plan.node(node).is_some_and(|node| self.usable(node));
         let picked = if new {
-            balance::pick(set, spread, |node| self.takes_new(node))
+            balance::pick(set, spread, |node| other(node) && self.takes_new(node))
         } else {
-            balance::pick(set, spread, alive)
+            balance::pick(set, spread, |node| other(node) && alive(node))
         };
         picked
             .or_else(|| {
                 // Nothing but avoided or dead nodes: an error of a moment must not refuse calls, and
                 // `panic = use_all` sends them even to the dead.
-                let desperate =
-                    |node: NodeIx| serving(node) && (set.policy.use_all_when_down || self.merely_avoided(node));
+                let desperate = |node: NodeIx| {
+                    other(node) && serving(node) && (set.policy.use_all_when_down || self.merely_avoided(node))
+                };
                 balance::pick(set, spread, desperate)
             })
             .ok_or_else(|| if self.takes_calls() { NoNode::NoneInSet } else { NoNode::NoneAnywhere })

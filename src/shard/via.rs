@@ -112,19 +112,20 @@ fn old_identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
 }
 
 /// L: equal for a request that comes back unchanged, different for a spiral (16.3). Route counts in
-/// but for the `skip` values that were ours; `None` if there are no others. Keyed by the Call-ID's hash; it tells friends apart, not
-/// foes, who could only stop calls of their own.
+/// but for the `skip` values that were ours; `None` if there are no others. The seed is the
+/// Call-ID's keyed hash and the side: what a node sends on unchanged has not looped. It tells friends
+/// apart, not foes, who could only stop calls of their own.
 #[inline]
 pub(super) fn loop_mark(
     bytes: &[u8],
     message: &Message,
     uri: &[u8],
     skip: Option<usize>,
-    call: u64,
+    seed: u64,
     watch: &Watch,
 ) -> u32 {
     let number = u64::from(message.cseq.number).wrapping_mul(ODD);
-    let mut hash = mix(mix(call ^ number, uri), message.from.tag.of(bytes));
+    let mut hash = mix(mix(seed ^ number, uri), message.from.tag.of(bytes));
     if let Some(skip) = skip {
         for value in sip::values(bytes, &message.route, Header::Route, watch).skip(skip) {
             hash = mix(hash, value.span.of(bytes));
