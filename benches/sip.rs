@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sipring::packet::{Packet, Pool, PoolOptions};
-use sipring::sip::{Edit, Message, Reply, Span, Watch, reply, scan, uri};
+use sipring::sip::{Edit, Header, Message, Reply, Span, Watch, reply, scan, uri, values, via_below};
 
 const SDP: &str = "v=0\r\no=alice 2890844526 2890844526 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
     m=audio 49172 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\n";
@@ -74,6 +74,21 @@ fn scans(criterion: &mut Criterion) {
     group.finish();
     criterion.bench_function("uri/parse", |bench| {
         bench.iter(|| uri::parse(black_box(b"sip:+4930123456@sip.example.com:5060;transport=udp")));
+    });
+    criterion.bench_function("uri/host_ip", |bench| bench.iter(|| uri::host_ip(black_box(b"198.51.100.20"))));
+    let bye = within_dialog("BYE");
+    let route = scan(bye.as_bytes(), &watch).route;
+    criterion.bench_function("values/route, taken apart", |bench| {
+        bench.iter(|| {
+            let bytes = black_box(bye.as_bytes());
+            let uris = values(bytes, &route, Header::Route, &watch).filter_map(|it| uri::name_addr_in(bytes, it.span));
+            uris.filter_map(|it| uri::parse_in(bytes, it.uri)).filter(|it| it.port.is_none()).count()
+        });
+    });
+    let ok = ok();
+    let message = scan(ok.as_bytes(), &watch);
+    criterion.bench_function("via_below", |bench| {
+        bench.iter(|| via_below(black_box(ok.as_bytes()), &message, &watch));
     });
 }
 

@@ -12,7 +12,7 @@ use super::lane::{self, AnyCase};
 use super::lines::{self, Cutter, End};
 use super::message::{Line, Lines, Message, Number, Span, Start};
 use super::names::{Header, Method, Watch};
-use super::{uri, via};
+use super::{start, uri, via};
 
 /// Longest datagram that spans can describe.
 const LENGTH_MAX: usize = u16::MAX as usize;
@@ -111,7 +111,7 @@ impl Scan<'_> {
         let (method, stop) = Method::common(word).unwrap_or_else(|| uncommon(self.bytes, end));
         let plain = stop > 0 && field::byte_at(self.bytes, stop, end) == b' ' && stop < version;
         if !plain || !VERSION.is(lane::word(self.bytes, version)) {
-            return odd_request_line(self.bytes, end, self.message);
+            return start::odd_request_line(self.bytes, end, self.message);
         }
         self.request(method, Span::new(0, stop), Span::new(stop + 1, version));
     }
@@ -331,28 +331,6 @@ fn missing(seen: u8, message: &mut Message) {
     }
 }
 
-/// What ends in `SIP/` and something is answered as far as it can be; the rest is not SIP.
-#[cold]
-#[inline(never)]
-fn odd_request_line(bytes: &[u8], end: usize, message: &mut Message) {
-    let line = bytes.get(..end).unwrap_or_default();
-    let trimmed = line.trim_ascii_end();
-    let version = trimmed.iter().rposition(|byte| *byte == b' ').map_or(trimmed.len(), |space| space + 1);
-    let name = Span::new(0, field::token(line, 0, end));
-    let (sip, number) = trimmed.get(version..).and_then(|rest| rest.split_at_checked(4)).unwrap_or_default();
-    if !sip.eq_ignore_ascii_case(b"SIP/") {
-        return message.blame(Fault::NotSip);
-    }
-    let uri = field::trim(line, name.end as usize, version.max(name.end as usize));
-    message.start = Start::Request { method: Method::parse(name.of(line)), name, uri };
-    let sound = !name.is_empty() && uri.start == name.end + 1 && uri.end as usize + 1 == version;
-    if !sound || trimmed.len() != end {
-        message.blame(Fault::StartLine);
-    } else {
-        message.blame(if number != b"2.0" && is_version(number) { Fault::Version } else { Fault::StartLine });
-    }
-}
-
 #[cold]
 #[inline(never)]
 fn odd_status_line(word: u64, message: &mut Message) {
@@ -373,19 +351,10 @@ fn uncommon(bytes: &[u8], end: usize) -> (Method, usize) {
     (Method::parse(Span::new(0, stop).of(bytes)), stop)
 }
 
-/// Digits, a dot, digits.
-fn is_version(number: &[u8]) -> bool {
-    let number_part = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-    let dot = number.iter().position(|byte| *byte == b'.').unwrap_or(number.len());
-    number.split_at_checked(dot).is_some_and(|(major, minor)| {
-        number_part(major) && minor.split_first().is_some_and(|(_, minor)| number_part(minor))
-    })
-}
-
 impl Message {
     #[cold]
     #[inline(never)]
-    fn blame(&mut self, fault: Fault) {
+    pub(super) fn blame(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
     }
 }
