@@ -44,14 +44,17 @@ impl Quad {
 
     #[inline]
     fn of_v4(ip: Ipv4Addr) -> Self {
-        let mut bits = 0_u128;
-        let mut len = 0;
-        for octet in ip.octets() {
-            let text = OCTETS.get(usize::from(octet)).copied().unwrap_or_default();
-            bits |= u128::from(u32::from_le_bytes(text)) << (8 * len);
-            len += 2 + u8::from(octet > 9) + u8::from(octet > 99);
-        }
-        Self { text: bits.to_le_bytes(), len: len - 1 }
+        let [a, b, c, d] = ip.octets();
+        let (first, first_len) = pair(a, b);
+        let (second, second_len) = pair(c, d);
+        let bits = u128::from(first) | u128::from(second) << (8 * first_len);
+        Self { text: bits.to_le_bytes(), len: first_len + second_len - 1 }
+    }
+
+    /// The text, something behind it, and its length.
+    #[inline]
+    pub(super) fn wide(&self) -> (&[u8; 16], usize) {
+        (&self.text, usize::from(self.len))
     }
 
     /// The text and how much of it counts.
@@ -74,6 +77,14 @@ impl Quad {
             None => span.of(bytes) == self.text(),
         }
     }
+}
+
+/// Two octets, each with a dot behind it, and their length.
+#[inline]
+fn pair(one: u8, other: u8) -> (u64, u8) {
+    let text = |octet: u8| OCTETS.get(usize::from(octet)).map_or(0, |text| u64::from(u32::from_le_bytes(*text)));
+    let len = |octet: u8| 2 + u8::from(octet > 9) + u8::from(octet > 99);
+    (text(one) | text(other) << (8 * len(one)), len(one) + len(other))
 }
 
 /// The IPv4 address whose text ends `text`, as it must be written, and the length of that text.

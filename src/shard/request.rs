@@ -45,8 +45,8 @@ impl<'a> Incoming<'a> {
 pub(super) enum Party {
     /// A node of the plan.
     Node(NodeIx),
-    /// An address of the node side that is no node's.
-    Trusted(SocketAddr),
+    /// An address of the node side that is no node's: the request's source, or where it goes.
+    Trusted,
     /// Anybody at the edge.
     Client,
 }
@@ -172,7 +172,7 @@ impl Core {
                 }
             },
             Some(CookieTarget::Flow { addr, .. }) if self.state.plan.is_cluster(addr.ip()) => {
-                course(Endpoint { addr, peer: self.state.plan.peer(addr) }, Party::Trusted(addr), None)
+                course(Endpoint { addr, peer: self.state.plan.peer(addr) }, Party::Trusted, None)
             }
             Some(CookieTarget::Flow { .. } | CookieTarget::Nothing { .. } | CookieTarget::Contact { .. }) => {
                 self.counters.tally(Tally::DialogLost);
@@ -236,7 +236,7 @@ impl Core {
     fn sender(&self, incoming: &Incoming<'_>) -> Party {
         match incoming.node {
             Some(ix) => Party::Node(ix),
-            None => Party::Trusted(incoming.source),
+            None => Party::Trusted,
         }
     }
 
@@ -291,13 +291,13 @@ impl Core {
         let plan = &self.state.plan;
         let peer = plan.peer(to);
         if peer != PeerId::NONE || plan.trusted.iter().any(|net| net.contains(&to.ip())) {
-            course.to = plan.from_addr(to).filter(|_| peer != PeerId::NONE).map_or(Party::Trusted(to), Party::Node);
+            course.to = plan.from_addr(to).filter(|_| peer != PeerId::NONE).map_or(Party::Trusted, Party::Node);
             course.egress = self.to_node(to, peer)?;
             return Ok(());
         }
         let set = match course.from {
             Party::Node(ix) => plan.node(ix).and_then(|node| plan.sets.get(usize::from(node.set.0))),
-            Party::Trusted(_) | Party::Client => None,
+            Party::Trusted | Party::Client => None,
         };
         let fits = |port: &PortId| {
             let site = &self.shared.site;
@@ -325,7 +325,7 @@ impl Core {
         if site.port(port).is_some_and(|port| port.edge) {
             course.egress = Egress { port, peer: PeerId::NONE, to: addr };
         } else {
-            course.to = Party::Trusted(addr);
+            course.to = Party::Trusted;
             course.egress = self.to_node(addr, self.state.plan.peer(addr))?;
         }
         Ok(())
