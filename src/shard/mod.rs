@@ -37,7 +37,7 @@ pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};
 
 use avoid::Avoided;
 use block::Block;
-use request::{Incoming, Refusal};
+use request::{Course, Incoming, Refusal};
 use rewrite::{Unwritten, Written};
 
 /// Longest local reply, bytes.
@@ -223,10 +223,10 @@ impl Shard {
             core.counters.tally(Tally::OwnAck);
             return Verdict::Absorb;
         }
-        let course = match core.course(&incoming) {
-            Ok(course) => course,
-            Err(why) => return core.refuse(scratch, packet, message, why),
-        };
+        let mut course = Course::back(&incoming);
+        if let Err(why) = core.course(&incoming, &mut course) {
+            return core.refuse(scratch, packet, message, why);
+        }
         let changed = match core.write(edit, block, &incoming, &course, packet.head_room()) {
             Ok(Written::Plain(plain, pad)) => {
                 packet.truncate(usize::from(message.end));
@@ -234,7 +234,7 @@ impl Shard {
                 // Room was asked for, and the spans are the scan's.
                 let text = block.text().unwrap_or_default();
                 packet.pad_at = message.first_header + pad;
-                if plain.apply(packet, text, message.first_header) { Ok(()) } else { Err(Refusal::Answer(513)) }
+                if plain.apply(packet, message, text) { Ok(()) } else { Err(Refusal::Answer(513)) }
             }
             Ok(Written::Edit(top, pad)) => apply(edit, packet, message, (top, pad)),
             Err(why) => Err(unwritten(why)),

@@ -4,30 +4,26 @@
 //! Worked into the packet from the back to the front, so that no offset shifts before it is used.
 //! Whatever else is to be changed is left to an `Edit`.
 
-use std::net::SocketAddr;
-
 use crate::packet::Packet;
-use crate::sip::{Method, Rport, Span};
+use crate::sip::{Message, Method, Rport, Span};
 
-use super::digits;
+use super::digits::{self, Quad};
 use super::request::NewUri;
 use super::rewrite::{Draft, lowers_in_place};
 
-/// Room for `;received=255.255.255.255;rport=65535`, and for writing it by whole pieces.
+/// Room for `=65535;received=255.255.255.255`, and for writing it by whole pieces.
 const WIDTH: usize = 64;
 
-/// A short text and where it goes.
-#[derive(Debug)]
-struct Insert {
-    at: u16,
+/// A short text.
+struct Short {
     len: usize,
     text: [u8; WIDTH],
 }
 
-impl Insert {
+impl Short {
     #[inline]
-    fn new(at: u16) -> Self {
-        Self { at, len: 0, text: [0; WIDTH] }
+    fn new() -> Self {
+        Self { len: 0, text: [0; WIDTH] }
     }
 
     /// Appends the first `len` of these bytes.
@@ -45,28 +41,42 @@ impl Insert {
         self.put(&digits, len);
     }
 
+    /// Goes in front of the byte at `at`.
     #[inline]
-    fn text(&self) -> &[u8] {
-        self.text.get(..self.len).unwrap_or_default()
+    fn put_in(&self, packet: &mut Packet, at: u16) -> bool {
+        self.len == 0 || packet.put_in(usize::from(at), self.text.get(..self.len).unwrap_or_default())
     }
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Plain {
-    /// Behind the word `rport`, if not at the end of the Via.
-    asked: Insert,
-    /// At the end of the Via.
-    end: Insert,
+    /// Our Route lines.
     lines: Span,
+    /// `received` goes to the end of the Via.
+    received: bool,
+    rport: NewPort,
 }
+
+/// Where the source port goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NewPort {
+    Nowhere,
+    /// Behind the word `rport`.
+    Behind(u16),
+    /// To the end of the Via, with the word.
+    Whole,
+}
+
+/// Most that goes into a Via.
+pub(super) const VIA_GROWTH: usize = 48;
 
 impl Draft<'_> {
     /// The change, if it is a plain one.
     #[inline]
     pub(super) fn plain(&self) -> Option<Plain> {
         let (message, course) = (self.incoming.message, self.course);
-        let (via, SocketAddr::V4(source)) = (&message.via, self.incoming.source) else { return None };
+        let via = &message.via;
         let hops = message.max_forwards.is_none_or(lowers_in_place);
         let routes = course.pops == 0 || course.own_lines.is_some();
         if course.uri != NewUri::Keep
@@ -74,59 +84,70 @@ impl Draft<'_> {
             || !routes
             || !via.received.is_empty()
             || self.incoming.method == Method::Register
+            || self.incoming.source.is_ipv6()
             || self.bears_forged()
         {
             return None;
         }
-        let (mut asked, mut end) = (Insert::new(via.value.end), Insert::new(via.value.end));
-        match (via.rport, self.back.rport) {
-            (Rport::Asked { at }, Some(_)) => {
-                let insert = if at == via.value.end { &mut end } else { &mut asked };
-                insert.at = at;
-                insert.put(b"=", 1);
-                insert.port(source.port());
-            }
+        let rport = match (via.rport, self.back.rport) {
+            (_, None) => NewPort::Nowhere,
+            (Rport::Asked { at }, Some(_)) => NewPort::Behind(at),
+            (Rport::Absent, Some(_)) => NewPort::Whole,
             (Rport::Value { .. }, Some(_)) => return None,
-            (Rport::Absent, _) | (_, None) => {}
-        }
-        if self.back.received.is_some() {
-            end.put(b";received=", 10);
-            let (text, len) = self.back.quad.wide();
-            end.put(text, len);
-        }
-        if via.rport == Rport::Absent && self.back.rport.is_some() {
-            end.put(b";rport=", 7);
-            end.port(source.port());
-        }
-        Some(Plain { asked, end, lines: course.own_lines.unwrap_or(Span::NONE) })
+        };
+        let lines = course.own_lines.unwrap_or(Span::NONE);
+        Some(Plain { lines, received: self.back.received.is_some(), rport })
     }
 }
 
 impl Plain {
-    /// Bytes that it puts in.
+    /// Works it into the packet that `message` was read from, with `block` above the first header.
+    /// Room was asked for before: for the block, and [`VIA_GROWTH`].
     #[inline]
-    pub(super) fn added(&self) -> usize {
-        self.asked.len + self.end.len
-    }
-
-    /// Works it into the packet, with `block` at `first_header`. Room for both was asked for before.
-    #[inline]
-    pub(super) fn apply(&self, packet: &mut Packet, block: &[u8], first_header: u16) -> bool {
-        let behind = self.lines.start >= self.end.at;
+    pub(super) fn apply(self, packet: &mut Packet, message: &Message, block: &[u8]) -> bool {
+        let behind = self.lines.start >= message.via.value.end;
         (!behind || self.cut_lines(packet))
-            && put(packet, &self.end)
-            && put(packet, &self.asked)
+            && self.tell_source(packet, message.via.value.end)
             && (behind || self.cut_lines(packet))
-            && packet.put_in(usize::from(first_header), block)
+            && packet.put_in(usize::from(message.first_header), block)
+    }
+
+    /// The source address, into a Via that ends at `end`.
+    #[inline]
+    fn tell_source(self, packet: &mut Packet, end: u16) -> bool {
+        let mut text = Short::new();
+        let port = packet.source.port();
+        if self.rport == NewPort::Behind(end) {
+            text.put(b"=", 1);
+            text.port(port);
+        }
+        if self.received {
+            text.put(b";received=", 10);
+            let quad = Quad::of(packet.source.ip());
+            let (address, len) = quad.wide();
+            text.put(address, len);
+        }
+        if self.rport == NewPort::Whole {
+            text.put(b";rport=", 7);
+            text.port(port);
+        }
+        let apart = match self.rport {
+            NewPort::Behind(at) if at != end => Some(at),
+            NewPort::Nowhere | NewPort::Behind(_) | NewPort::Whole => None,
+        };
+        text.put_in(packet, end) && apart.is_none_or(|at| answer_rport(packet, at, port))
     }
 
     #[inline]
-    fn cut_lines(&self, packet: &mut Packet) -> bool {
+    fn cut_lines(self, packet: &mut Packet) -> bool {
         self.lines.is_empty() || packet.cut_out(usize::from(self.lines.start), self.lines.len())
     }
 }
 
-#[inline]
-fn put(packet: &mut Packet, insert: &Insert) -> bool {
-    insert.len == 0 || packet.put_in(usize::from(insert.at), insert.text())
+#[inline(never)]
+fn answer_rport(packet: &mut Packet, at: u16, port: u16) -> bool {
+    let mut text = Short::new();
+    text.put(b"=", 1);
+    text.port(port);
+    text.put_in(packet, at)
 }

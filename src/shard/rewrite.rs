@@ -13,7 +13,7 @@ use super::Core;
 use super::block::Block;
 use super::digits;
 use super::local::{Return, way_back};
-use super::plain::Plain;
+use super::plain::{Plain, VIA_GROWTH};
 use super::request::{Course, Incoming, NewUri, Party};
 use super::site::ForceRport;
 use super::verdict::{DropReason, Tally};
@@ -69,7 +69,7 @@ impl Core {
     ) -> Result<Written, Unwritten> {
         let policy = if incoming.from_node { ForceRport::Never } else { incoming.port.force_rport };
         let back = way_back(incoming.bytes, incoming.message, incoming.source, policy);
-        let draft = self.draft(incoming, course, back).ok_or(Unwritten::TooMany)?;
+        let draft = self.draft(incoming, course, back);
         let (message, key) = (incoming.message, &self.shared.site.secrets.branch);
         if via::looped(incoming.bytes, message, draft.branch.l, key) {
             return Err(Unwritten::Loop);
@@ -77,15 +77,15 @@ impl Core {
         let pad = draft.top(block);
         let added = block.text().ok_or(Unwritten::Edit(EditError::TextTooLong))?;
         if let Some(plain) = draft.plain()
-            && added.len() + plain.added() <= head_room
-            && incoming.bytes.len() + added.len() + plain.added() <= DATAGRAM_MAX
+            && added.len() + VIA_GROWTH <= head_room
+            && incoming.bytes.len() + added.len() + VIA_GROWTH <= DATAGRAM_MAX
         {
             return Ok(Written::Plain(plain, pad));
         }
         draft.gather(edit, added).map(|top| Written::Edit(top, pad))
     }
 
-    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: Return) -> Option<Draft<'a>> {
+    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: Return) -> Draft<'a> {
         let Incoming { bytes, message, call, .. } = *incoming;
         let site = &self.shared.site;
         let key = &site.secrets.branch;
@@ -102,7 +102,7 @@ impl Core {
             h: via::identity(bytes, message, call, key),
         };
         let policy = course.set.and_then(|set| self.state.plan.set(set)).map(|set| &set.policy);
-        Some(Draft { shard: self, incoming, course, policy, back, sent_by, branch })
+        Draft { shard: self, incoming, course, policy, back, sent_by, branch }
     }
 }
 

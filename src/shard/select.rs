@@ -32,6 +32,7 @@ pub(super) enum NoNode {
 pub(super) struct Chosen {
     pub(super) node: NodeIx,
     pub(super) endpoint: Endpoint,
+    pub(super) set: SetIx,
 }
 
 /// What a request is spread by, as `explain` shows it.
@@ -223,7 +224,7 @@ impl Core {
             self.leave(hash, now_ms, node, true, Method::Invite);
         }
         let endpoint = self.state.plan.node(node).and_then(|node| self.endpoint_anyway(node));
-        endpoint.map(|endpoint| Chosen { node, endpoint }).ok_or(NoNode::NoneInSet)
+        endpoint.map(|endpoint| Chosen { node, endpoint, set: set.ix }).ok_or(NoNode::NoneInSet)
     }
 
     /// The marked node, while it can be used. A mark that was moved once stays, dead or alive: the
@@ -234,11 +235,11 @@ impl Core {
         if node.intent != Intent::Stop
             && let Some(endpoint) = self.untroubled(node)
         {
-            return Some(Chosen { node: ix, endpoint });
+            return Some(Chosen { node: ix, endpoint, set: node.set });
         }
         let stays = mark.moved && node.intent != Intent::Stop;
         let endpoint = if self.usable(node) || stays { self.endpoint_anyway(node)? } else { return None };
-        Some(Chosen { node: ix, endpoint })
+        Some(Chosen { node: ix, endpoint, set: node.set })
     }
 
     fn pick(&self, set: &NodeSet, spread: u64, new: bool) -> Result<NodeIx, NoNode> {
