@@ -121,6 +121,26 @@ impl Packet {
         true
     }
 
+    /// Puts `text` in front of the byte at `at`; what stands before it moves into the head room. False,
+    /// and nothing done, if there is too little, or no such place.
+    #[inline]
+    #[must_use]
+    pub fn put_in(&mut self, at: usize, text: &[u8]) -> bool {
+        let by = text.len();
+        if by > self.start as usize || at > self.len as usize {
+            return false;
+        }
+        self.start -= by as u32;
+        self.len += by as u32;
+        let Some((moved, rest)) = self.bytes_mut().split_at_mut_checked(at + by) else { return false };
+        let _ = rest;
+        moved.copy_within(by.., 0);
+        if let Some(room) = moved.get_mut(at..) {
+            room.copy_from_slice(text);
+        }
+        true
+    }
+
     /// Cuts the datagram to its first `len` bytes; longer than it is does nothing.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
@@ -179,6 +199,20 @@ mod tests {
         assert!(packet.replace(&vec![7; DATAGRAM_MAX]));
         assert_eq!(packet.len(), DATAGRAM_MAX);
         assert!(!packet.replace(&vec![7; 70_000]));
+    }
+
+    #[test]
+    fn what_is_put_in_stands_where_it_was_to_stand() {
+        let pool = Pool::new(&PoolOptions { slots: 1 }).unwrap();
+        let mut packet = pool.take().unwrap();
+        assert!(packet.replace(b"one, three"));
+        assert!(packet.put_in(5, b"two, "));
+        assert!(packet.put_in(15, b"!"));
+        assert!(packet.put_in(0, b"> "));
+        assert_eq!(packet.bytes(), b"> one, two, three!");
+        assert!(!packet.put_in(19, b"x"));
+        assert!(!packet.put_in(0, &[b'x'; HEAD_ROOM]));
+        assert_eq!(packet.bytes(), b"> one, two, three!");
     }
 
     #[test]

@@ -44,17 +44,20 @@ impl Quad {
 
     #[inline]
     fn of_v4(ip: Ipv4Addr) -> Self {
-        let mut bits = 0_u128;
-        let mut len = 0;
-        for octet in ip.octets() {
-            let text = OCTETS.get(usize::from(octet)).copied().unwrap_or_default();
-            bits |= u128::from(u32::from_le_bytes(text)) << (8 * len);
-            len += 2 + u8::from(octet > 9) + u8::from(octet > 99);
-        }
-        Self { text: bits.to_le_bytes(), len: len - 1 }
+        let [a, b, c, d] = ip.octets();
+        let (first, first_len) = pair(a, b);
+        let (second, second_len) = pair(c, d);
+        let bits = u128::from(first) | u128::from(second) << (8 * first_len);
+        Self { text: bits.to_le_bytes(), len: first_len + second_len - 1 }
     }
 
-    /// The text and how much of it counts.
+    /// The text, something behind it, and its length.
+    #[inline]
+    pub(super) fn wide(&self) -> (&[u8; 16], usize) {
+        (&self.text, usize::from(self.len))
+    }
+
+    /// The text.
     #[inline]
     pub(super) fn text(&self) -> &[u8] {
         self.text.get(..usize::from(self.len)).unwrap_or_default()
@@ -76,21 +79,55 @@ impl Quad {
     }
 }
 
+/// Two octets, each with a dot behind it, and their length.
+#[inline]
+fn pair(one: u8, other: u8) -> (u64, u8) {
+    let text = |octet: u8| OCTETS.get(usize::from(octet)).map_or(0, |text| u64::from(u32::from_le_bytes(*text)));
+    let len = |octet: u8| 2 + u8::from(octet > 9) + u8::from(octet > 99);
+    (text(one) | text(other) << (8 * len(one)), len(one) + len(other))
+}
+
 /// The IPv4 address whose text ends `text`, as it must be written, and the length of that text.
 #[inline]
 pub(super) fn quad_before(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
-    let mut octets = 0_u32;
-    let mut rest = text.iter().rev();
-    let mut len = 0;
-    for place in 0..4 {
-        let (number, digits, before) = number_before(&mut rest, 3)?;
-        if place < 3 && before != b'.' {
-            return None;
+    let (mut octets, mut dots, mut len) = (0_u32, 0, 0);
+    let (mut number, mut unit) = (0_u32, 1_u32);
+    // No leading zero, no more than an octet holds, and a digit at least.
+    let sound = |number: u32, unit: u32| number < 256 && (unit == 10 || (unit > 10 && number * 10 >= unit));
+    for byte in text.iter().rev() {
+        let digit = u32::from(byte.wrapping_sub(b'0'));
+        if digit <= 9 {
+            if unit > 100 {
+                return None;
+            }
+            number += digit * unit;
+            unit *= 10;
+        } else if *byte == b'.' && dots < 3 {
+            if !sound(number, unit) {
+                return None;
+            }
+            octets = octets >> 8 | number << 24;
+            (number, unit, dots) = (0, 1, dots + 1);
+        } else {
+            break;
         }
-        octets |= u32::from(u8::try_from(number).ok()?) << (8 * place);
-        len += digits + 1;
+        len += 1;
     }
-    Some((Ipv4Addr::from_bits(octets), len - 1))
+    let ip = Ipv4Addr::from_bits(octets >> 8 | number << 24);
+    (dots == 3 && sound(number, unit)).then_some((ip, len))
+}
+
+/// Whether `text` holds one of two bytes.
+#[inline]
+pub(super) fn holds(text: &[u8], one: u8, other: u8) -> bool {
+    let Some(last) = text.last_chunk::<16>() else { return text.iter().any(|byte| *byte == one || *byte == other) };
+    let mut seen = [0; 16];
+    for chunk in text.as_chunks::<16>().0.iter().chain([last]) {
+        for (seen, byte) in seen.iter_mut().zip(chunk) {
+            *seen |= u8::from(*byte == one) | u8::from(*byte == other);
+        }
+    }
+    u128::from_ne_bytes(seen) != 0
 }
 
 /// The number of up to `most` digits that ends at `rest`, their count, and the byte before it, which
@@ -176,6 +213,19 @@ mod tests {
         for number in 0..=u16::MAX {
             let (digits, len) = port(number);
             assert_eq!(&digits[..len], number.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn either_byte_is_seen_at_every_place() {
+        for length in 0..70 {
+            let mut text = vec![b'x'; length];
+            assert!(!holds(&text, b',', b'"'));
+            for place in 0..length {
+                text[place] = if place % 2 == 0 { b',' } else { b'"' };
+                assert!(holds(&text, b',', b'"'));
+                text[place] = b'x';
+            }
         }
     }
 

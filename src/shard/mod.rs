@@ -10,6 +10,7 @@ mod digits;
 mod local;
 mod marks;
 mod names;
+mod plain;
 mod record;
 mod request;
 mod respond;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use crate::balance::{NodeIx, Plan, SetIx, Vitals};
 use crate::packet::{Event, Outbox, Packet, PortId, Trouble, WorkerId};
-use crate::sip::{self, Edit, EditError, Message, Method, Start, WATCH_MAX, Watch};
+use crate::sip::{self, Edit, EditError, Message, Method, SpliceId, Start, WATCH_MAX, Watch};
 
 pub use avoid::AVOID_MS;
 pub use local::RETRY_AFTER_S;
@@ -36,8 +37,8 @@ pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};
 
 use avoid::Avoided;
 use block::Block;
-use request::{Incoming, Refusal};
-use rewrite::Unwritten;
+use request::{Course, Incoming, Refusal};
+use rewrite::{Unwritten, Written};
 
 /// Longest local reply, bytes.
 const REPLY_MAX: usize = 65_507;
@@ -234,22 +235,24 @@ impl Shard {
             core.counters.tally(Tally::OwnAck);
             return Verdict::Absorb;
         }
-        let course = match core.course(&incoming) {
-            Ok(course) => course,
-            Err(why) => return core.refuse(scratch, packet, message, why),
-        };
-        let pads = match core.write(edit, block, &incoming, &course) {
-            Ok(pads) => pads,
-            Err(why) => return core.refuse(scratch, packet, message, unwritten(why)),
-        };
-        if bytes.len() as isize + edit.growth() > REPLY_MAX as isize {
-            return core.refuse(scratch, packet, message, Refusal::Answer(513));
+        let mut course = Course::back(&incoming);
+        if let Err(why) = core.course(&incoming, &mut course) {
+            return core.refuse(scratch, packet, message, why);
         }
-        packet.truncate(usize::from(message.end));
-        rewrite::lower_hops(packet.bytes_mut(), message);
-        match edit.apply(packet).map(|applied| applied.at(pads.top) + pads.pad) {
-            Ok(pad_at) => packet.pad_at = pad_at,
-            Err(error) => return core.refuse(scratch, packet, message, unwritten(Unwritten::Edit(error))),
+        let changed = match core.write(edit, block, &incoming, &course, packet.head_room()) {
+            Ok(Written::Plain(plain, pad)) => {
+                packet.truncate(usize::from(message.end));
+                rewrite::lower_hops(packet.bytes_mut(), message);
+                // Room was asked for, and the spans are the scan's.
+                let text = block.text().unwrap_or_default();
+                packet.pad_at = message.first_header + pad;
+                if plain.apply(packet, message, text) { Ok(()) } else { Err(Refusal::Answer(513)) }
+            }
+            Ok(Written::Edit(top, pad)) => apply(edit, packet, message, (top, pad)),
+            Err(why) => Err(unwritten(why)),
+        };
+        if let Err(why) = changed {
+            return core.refuse(scratch, packet, message, why);
         }
         packet.order = call;
         Verdict::Forward(course.egress)
@@ -280,6 +283,18 @@ impl Shard {
     pub fn wakes_at_ms(&self) -> Option<u64> {
         self.core.avoided.next_ms()
     }
+}
+
+/// Applies a gathered edit; filler may go `pad` bytes into the text of `top`.
+#[inline(never)]
+fn apply(edit: &mut Edit, packet: &mut Packet, message: &Message, (top, pad): (SpliceId, u16)) -> Result<(), Refusal> {
+    if packet.len() as isize + edit.growth() > REPLY_MAX as isize {
+        return Err(Refusal::Answer(513));
+    }
+    packet.truncate(usize::from(message.end));
+    rewrite::lower_hops(packet.bytes_mut(), message);
+    packet.pad_at = edit.apply(packet).map_err(|error| unwritten(Unwritten::Edit(error)))?.at(top) + pad;
+    Ok(())
 }
 
 fn unwritten(why: Unwritten) -> Refusal {

@@ -35,7 +35,7 @@ impl Draft<'_> {
             }
             Party::Client => (Role::EdgeFacing, Some(port)),
             Party::Node(_) => (Role::NodeFacing, self.node_listener(port)),
-            Party::Trusted(_) => (Role::NodeFacing, self.node_listener(port)),
+            Party::Trusted => (Role::NodeFacing, self.node_listener(port)),
         };
         let Some(texts) = port.and_then(|port| site.texts(port)) else { return };
         block.array(b"Record-Route: <sip:");
@@ -57,7 +57,10 @@ impl Draft<'_> {
     fn target_of_sender(&self) -> CookieTarget {
         match self.course.from {
             Party::Node(ix) => self.node_target(ix),
-            Party::Trusted(addr) => CookieTarget::Flow { listener: self.node_tag(addr), addr },
+            Party::Trusted => {
+                let addr = self.incoming.source;
+                CookieTarget::Flow { listener: self.node_tag(addr), addr }
+            }
             Party::Client => {
                 let listener = self.incoming.port.tag;
                 match self.flow_of_client() {
@@ -73,7 +76,7 @@ impl Draft<'_> {
         let Course { egress, to, by_flow, .. } = *self.course;
         match to {
             Party::Node(ix) => self.node_target(ix),
-            Party::Trusted(addr) => CookieTarget::Flow { listener: self.node_tag(addr), addr },
+            Party::Trusted => CookieTarget::Flow { listener: self.node_tag(egress.to), addr: egress.to },
             Party::Client => {
                 let listener = self.shard.shared.site.port(egress.port).map_or(PortTag(0), |port| port.tag);
                 if by_flow && !self.points_to(egress.to) {

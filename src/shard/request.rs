@@ -5,14 +5,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::balance::{self, CookieTarget, Endpoint, Intent, LostDialog, NodeIx, PortTag, SetIx};
+use crate::balance::{self, CookieTarget, Intent, LostDialog, NodeIx, PortTag, SetIx};
 use crate::packet::{Egress, PeerId, PortId};
 use crate::sip::{self, Header, Message, Method, Scheme, Span, Uri, uri};
 
 use super::Core;
 use super::names::{HostName, Lookup};
-use super::routes::Found;
-use super::select::{NoNode, rule_of};
+use super::routes::{Found, may_be_cookie};
+use super::select::{Chosen, NoNode, rule_of};
 use super::site::Port;
 use super::verdict::{DropReason, Tally};
 
@@ -45,8 +45,8 @@ impl<'a> Incoming<'a> {
 pub(super) enum Party {
     /// A node of the plan.
     Node(NodeIx),
-    /// An address of the node side that is no node's.
-    Trusted(SocketAddr),
+    /// An address of the node side that is no node's: the request's source, or where it goes.
+    Trusted,
     /// Anybody at the edge.
     Client,
 }
@@ -86,6 +86,24 @@ pub(super) struct Course {
     pub(super) by_flow: bool,
 }
 
+impl Course {
+    /// Back to the sender, unchanged: what a course starts as.
+    #[inline]
+    pub(super) fn back(incoming: &Incoming<'_>) -> Self {
+        Self {
+            egress: Egress { port: incoming.port_id, peer: PeerId::NONE, to: incoming.source },
+            from: Party::Client,
+            to: Party::Client,
+            set: None,
+            pops: 0,
+            more_routes: false,
+            own_lines: None,
+            uri: NewUri::Keep,
+            by_flow: false,
+        }
+    }
+}
+
 /// Why a request goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -103,17 +121,47 @@ pub(super) enum Refusal {
 
 impl Core {
     /// Decides where a request goes.
-    pub(super) fn course(&self, incoming: &Incoming<'_>) -> Result<Course, Refusal> {
+    #[inline]
+    pub(super) fn course(&self, incoming: &Incoming<'_>, course: &mut Course) -> Result<(), Refusal> {
         self.acceptable(incoming)?;
+        let Incoming { bytes, message, method, .. } = *incoming;
+        let asks_us = matches!(method, Method::Options | Method::Unknown);
+        if incoming.from_node || asks_us || may_be_cookie(message.uri().of(bytes)) {
+            return self.searched(incoming, course);
+        }
+        // A client's request without a cookie of ours, or with nothing but our pair in Route.
+        let cookie = if message.route.is_empty() {
+            None
+        } else if let Some((user, lines)) = self.own_pair(incoming) {
+            (course.pops, course.own_lines) = (2, Some(lines));
+            Some(self.genuine(incoming, user)?)
+        } else {
+            return self.searched(incoming, course);
+        };
+        has_hops(message)?;
+        self.inward(incoming, cookie.map(|cookie| cookie.target), course)
+    }
+
+    /// The same for everything else.
+    #[inline(never)]
+    fn searched(&self, incoming: &Incoming<'_>, course: &mut Course) -> Result<(), Refusal> {
         let found = self.routes(incoming)?;
         let ends_here = found.next.is_none() && !found.strict && found.cookie.is_none();
         // What a client asks of somebody else is told by key, whatever its request-URI says.
         let may_end = incoming.from_node || matches!(incoming.method, Method::Options | Method::Unknown);
         let to_us = ends_here && may_end && self.ends_here(incoming)?;
-        if incoming.message.max_forwards.is_some_and(|hops| hops.value == 0) {
-            return Err(Refusal::Answer(483));
+        has_hops(incoming.message)?;
+        course.pops = found.pops;
+        course.more_routes = found.next.is_some();
+        course.own_lines = found.own_lines;
+        if found.strict {
+            course.uri = NewUri::LastRoute;
         }
-        if incoming.from_node { self.outward(incoming, &found, to_us) } else { self.inward(incoming, &found) }
+        if incoming.from_node {
+            self.outward(incoming, &found, to_us, course)
+        } else {
+            self.inward(incoming, found.cookie.map(|cookie| cookie.target), course)
+        }
     }
 
     /// Whether the request-URI is ours. What asks us ourselves is answered.
@@ -149,98 +197,81 @@ impl Core {
     }
 
     /// From the edge: to a node, never anywhere else (no open relay).
-    fn inward(&self, incoming: &Incoming<'_>, found: &Found) -> Result<Course, Refusal> {
-        let course = |endpoint: Endpoint, to: Party, set: Option<SetIx>| {
-            let egress = self.to_node(endpoint.addr, endpoint.peer)?;
-            let uri = if found.strict { NewUri::LastRoute } else { NewUri::Keep };
-            Ok(Course {
-                egress,
-                from: Party::Client,
-                to,
-                set,
-                pops: found.pops,
-                more_routes: found.next.is_some(),
-                own_lines: found.own_lines,
-                uri,
-                by_flow: false,
-            })
-        };
-        match found.cookie.map(|cookie| cookie.target) {
+    #[inline]
+    fn inward(
+        &self,
+        incoming: &Incoming<'_>,
+        target: Option<CookieTarget>,
+        course: &mut Course,
+    ) -> Result<(), Refusal> {
+        let chosen = match target {
             Some(CookieTarget::Node(id)) => match self.dialog_node(id) {
-                Some((ix, endpoint, set)) => course(endpoint, Party::Node(ix), Some(set)),
-                None => {
-                    let (ix, endpoint, set) = self.lost(incoming, id)?;
-                    course(endpoint, Party::Node(ix), Some(set))
-                }
+                Some(chosen) => chosen,
+                None => self.lost(incoming, id)?,
             },
             Some(CookieTarget::Flow { addr, .. }) if self.state.plan.is_cluster(addr.ip()) => {
-                course(Endpoint { addr, peer: self.state.plan.peer(addr) }, Party::Trusted(addr), None)
+                course.to = Party::Trusted;
+                course.egress = self.to_node(addr, self.state.plan.peer(addr))?;
+                return Ok(());
             }
             Some(CookieTarget::Flow { .. } | CookieTarget::Nothing { .. } | CookieTarget::Contact { .. }) => {
                 self.counters.tally(Tally::DialogLost);
-                Err(Refusal::Answer(481))
+                return Err(Refusal::Answer(481));
             }
-            None => {
-                let (ix, endpoint, set) = self.by_key(incoming)?;
-                course(endpoint, Party::Node(ix), Some(set))
-            }
-        }
+            None => self.by_key(incoming)?,
+        };
+        self.to_chosen(course, &chosen)
+    }
+
+    /// Fills in the way to a node.
+    #[inline]
+    fn to_chosen(&self, course: &mut Course, chosen: &Chosen) -> Result<(), Refusal> {
+        course.to = Party::Node(chosen.node);
+        course.set = Some(chosen.set);
+        course.egress = self.to_node(chosen.endpoint.addr, chosen.endpoint.peer)?;
+        Ok(())
     }
 
     /// From a node: to the client that a cookie names, else where Route or request-URI point.
-    fn outward(&self, incoming: &Incoming<'_>, found: &Found, to_us: bool) -> Result<Course, Refusal> {
-        let from = self.sender(incoming);
-        let mut course = Course {
-            egress: Egress { port: incoming.port_id, peer: PeerId::NONE, to: incoming.source },
-            from,
-            to: Party::Client,
-            set: None,
-            pops: found.pops,
-            more_routes: found.next.is_some(),
-            own_lines: found.own_lines,
-            uri: if found.strict { NewUri::LastRoute } else { NewUri::Keep },
-            by_flow: false,
-        };
+    fn outward(&self, incoming: &Incoming<'_>, found: &Found, to_us: bool, course: &mut Course) -> Result<(), Refusal> {
+        course.from = self.sender(incoming);
         let target = found.cookie.map(|cookie| cookie.target);
         if to_us && target.is_none() {
-            let (ix, endpoint, set) = self.by_key(incoming)?;
-            (course.to, course.set) = (Party::Node(ix), Some(set));
-            course.egress = self.to_node(endpoint.addr, endpoint.peer)?;
+            let chosen = self.by_key(incoming)?;
+            self.to_chosen(course, &chosen)?;
             return not_back(course, incoming);
         }
         let listener = match target {
             Some(CookieTarget::Node(id)) => {
-                let (ix, endpoint, set) = self.dialog_node(id).map_or_else(|| self.lost(incoming, id), Ok)?;
-                (course.to, course.set) = (Party::Node(ix), Some(set));
-                course.egress = self.to_node(endpoint.addr, endpoint.peer)?;
+                let chosen = self.dialog_node(id).map_or_else(|| self.lost(incoming, id), Ok)?;
+                self.to_chosen(course, &chosen)?;
                 return not_back(course, incoming);
             }
             Some(CookieTarget::Flow { listener, addr }) => {
-                self.to_flow(&mut course, listener, addr)?;
+                self.to_flow(course, listener, addr)?;
                 return not_back(course, incoming);
             }
             Some(CookieTarget::Contact { flow: (listener, addr), original }) => {
                 if let Some((user, replaced)) = found.contact {
                     course.uri = NewUri::Restored { user, original: original.unwrap_or(addr), replaced };
                 }
-                self.to_flow(&mut course, listener, addr)?;
+                self.to_flow(course, listener, addr)?;
                 return not_back(course, incoming);
             }
             Some(CookieTarget::Nothing { listener }) => Some(listener),
             None => None,
         };
-        let to = self.next_hop(incoming, found, &mut course)?;
+        let to = self.next_hop(incoming, found, course)?;
         if self.shared.site.holds(to) {
             // It comes back to us: by key, as if it had; inside a dialog that leads nowhere.
             if !incoming.message.to.tag.is_empty() {
                 return Err(Refusal::Answer(481));
             }
-            let (ix, endpoint, set) = self.by_key(incoming)?;
-            (course.to, course.set) = (Party::Node(ix), Some(set));
-            course.egress = self.to_node(endpoint.addr, endpoint.peer)?;
+            let chosen = self.by_key(incoming)?;
+            self.to_chosen(course, &chosen)?;
             return not_back(course, incoming);
         }
-        self.towards(&mut course, listener, to)?;
+        self.towards(course, listener, to)?;
         not_back(course, incoming)
     }
 
@@ -248,7 +279,7 @@ impl Core {
     fn sender(&self, incoming: &Incoming<'_>) -> Party {
         match incoming.node {
             Some(ix) => Party::Node(ix),
-            None => Party::Trusted(incoming.source),
+            None => Party::Trusted,
         }
     }
 
@@ -305,13 +336,13 @@ impl Core {
         let plan = &self.state.plan;
         let peer = plan.peer(to);
         if peer != PeerId::NONE || plan.trusted.iter().any(|net| net.contains(&to.ip())) {
-            course.to = plan.from_addr(to).filter(|_| peer != PeerId::NONE).map_or(Party::Trusted(to), Party::Node);
+            course.to = plan.from_addr(to).filter(|_| peer != PeerId::NONE).map_or(Party::Trusted, Party::Node);
             course.egress = self.to_node(to, peer)?;
             return Ok(());
         }
         let set = match course.from {
             Party::Node(ix) => plan.node(ix).and_then(|node| plan.sets.get(usize::from(node.set.0))),
-            Party::Trusted(_) | Party::Client => None,
+            Party::Trusted | Party::Client => None,
         };
         let fits = |port: &PortId| {
             let site = &self.shared.site;
@@ -339,7 +370,7 @@ impl Core {
         if site.port(port).is_some_and(|port| port.edge) {
             course.egress = Egress { port, peer: PeerId::NONE, to: addr };
         } else {
-            course.to = Party::Trusted(addr);
+            course.to = Party::Trusted;
             course.egress = self.to_node(addr, self.state.plan.peer(addr))?;
         }
         Ok(())
@@ -355,15 +386,15 @@ impl Core {
 
     /// The node of a dialog's cookie, dead or alive, unless it is stopped or gone.
     #[inline]
-    fn dialog_node(&self, id: balance::NodeId) -> Option<(NodeIx, Endpoint, SetIx)> {
+    fn dialog_node(&self, id: balance::NodeId) -> Option<Chosen> {
         let ix = self.state.plan.by_id(id)?;
         let node = self.state.plan.node(ix).filter(|node| node.intent != Intent::Stop)?;
-        Some((ix, self.endpoint_anyway(node)?, node.set))
+        Some(Chosen { node: ix, endpoint: self.endpoint_anyway(node)?, set: node.set })
     }
 
     /// A dialog whose node is stopped or gone: 481, or any node of a set whose nodes share state.
     #[cold]
-    fn lost(&self, incoming: &Incoming<'_>, id: balance::NodeId) -> Result<(NodeIx, Endpoint, SetIx), Refusal> {
+    fn lost(&self, incoming: &Incoming<'_>, id: balance::NodeId) -> Result<Chosen, Refusal> {
         self.counters.tally(Tally::DialogLost);
         let plan = &self.state.plan;
         let of_node =
@@ -399,12 +430,16 @@ impl Core {
     }
 
     /// The node by mark or key, of the set that the rules give.
-    fn by_key(&self, incoming: &Incoming<'_>) -> Result<(NodeIx, Endpoint, SetIx), Refusal> {
+    fn by_key(&self, incoming: &Incoming<'_>) -> Result<Chosen, Refusal> {
         let set = self.rule(incoming)?;
         let Incoming { bytes, message, source, call, now_ms, .. } = *incoming;
-        let chosen = self.choose(set, bytes, message, source.ip(), call, now_ms, incoming.node).map_err(refusal)?;
-        Ok((chosen.node, chosen.endpoint, set.ix))
+        self.choose(set, bytes, message, source.ip(), call, now_ms, incoming.node).map_err(refusal)
     }
+}
+
+#[inline]
+fn has_hops(message: &Message) -> Result<(), Refusal> {
+    if message.max_forwards.is_some_and(|hops| hops.value == 0) { Err(Refusal::Answer(483)) } else { Ok(()) }
 }
 
 fn refusal(why: NoNode) -> Refusal {
@@ -421,9 +456,9 @@ fn is_service(uri: &[u8]) -> bool {
 }
 
 /// Never back to where it came from.
-fn not_back(course: Course, incoming: &Incoming<'_>) -> Result<Course, Refusal> {
+fn not_back(course: &Course, incoming: &Incoming<'_>) -> Result<(), Refusal> {
     if course.egress.to != incoming.source {
-        return Ok(course);
+        return Ok(());
     }
     Err(Refusal::Answer(if incoming.message.to.tag.is_empty() { 404 } else { 481 }))
 }

@@ -10,7 +10,7 @@ use crate::packet::{Egress, Packet, PeerId, PortId};
 use crate::sip::{self, Edit, EditError, Fault, Header, Message, Method, Rport, Span, Text, Via, uri};
 
 use super::Core;
-use super::digits::{number_before, quad_before};
+use super::digits::{holds, number_before, quad_before};
 use super::verdict::{DropReason, Tally, Verdict};
 use super::via::{Branch, Reading};
 
@@ -117,7 +117,8 @@ impl Core {
     fn way_home(&self, bytes: &[u8], message: &Message) -> Option<(Span, SocketAddr)> {
         let line = message.via.line;
         if !message.via.shares_line
-            && let Some(to) = plain_home(bytes, usize::from(line.next))
+            && message.vias.count == 2
+            && let Some(to) = plain_home(Span { start: line.next, end: message.vias.end }.of(bytes))
         {
             return Some((Span { start: line.start, end: line.next }, to));
         }
@@ -226,14 +227,13 @@ fn plain_via(bytes: &[u8], at: usize) -> Option<Span> {
     plain.then(|| Span::new(start, start + b"SIP/2.0/UDP ".len() + length))
 }
 
-/// Where the Via on the line at `at` sends a response, if it stands alone there and ends as we
-/// leave the Via of a phone: `;rport=PORT;received=IP`.
+/// Where the only Via of `lines` sends a response, if it stands alone on the first of them and ends as
+/// we leave the Via of a phone: `;rport=PORT;received=IP`.
 #[inline]
-fn plain_home(bytes: &[u8], at: usize) -> Option<SocketAddr> {
-    let value = bytes.get(at..)?.strip_prefix(b"Via: SIP/2.0/UDP ")?;
+fn plain_home(lines: &[u8]) -> Option<SocketAddr> {
+    let value = lines.strip_prefix(b"Via: SIP/2.0/UDP ")?.strip_suffix(b"\r\n")?;
     // Of several values the first counts, and quotes may hold what looks like parameters.
-    let (value, behind) = value.split_at_checked(memchr::memchr3(b'\r', b',', b'"', value)?)?;
-    if !matches!(behind, [b'\r', b'\n', first, ..] if !matches!(first, b' ' | b'\t')) {
+    if holds(value, b',', b'"') {
         return None;
     }
     let (ip, len) = quad_before(value)?;

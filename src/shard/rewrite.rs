@@ -6,13 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::balance::{COOKIE_MAX, ContactMode, CookieTarget, Role, SetPolicy, SourceForm, SourceHeader};
-use crate::packet::PortId;
-use crate::sip::{self, Edit, EditError, Header, Message, Method, Number, Rport, Span, Text, Value, uri};
+use crate::packet::{DATAGRAM_MAX, PortId};
+use crate::sip::{self, Edit, EditError, Header, Message, Method, Number, Rport, Span, SpliceId, Text, Value, uri};
 
 use super::Core;
 use super::block::Block;
 use super::digits;
 use super::local::{Return, way_back};
+use super::plain::{Plain, VIA_GROWTH};
 use super::request::{Course, Incoming, NewUri, Party};
 use super::respond::written;
 use super::site::ForceRport;
@@ -65,36 +66,34 @@ impl Core {
         block: &mut Block,
         incoming: &Incoming<'_>,
         course: &Course,
-    ) -> Result<Pads, Unwritten> {
+        head_room: usize,
+    ) -> Result<Written, Unwritten> {
         let policy = if incoming.from_node { ForceRport::Never } else { incoming.port.force_rport };
         let back = way_back(incoming.bytes, incoming.message, incoming.source, policy);
-        let draft = self.draft(incoming, course, back).ok_or(Unwritten::TooMany)?;
+        let draft = self.draft(incoming, course, back);
         let (message, key) = (incoming.message, &self.shared.site.secrets.branch);
         if via::looped(incoming.bytes, message, draft.branch.l, key) {
             return Err(Unwritten::Loop);
         }
-        edit.clear();
-        draft.request_line(edit)?;
         let pad = draft.top(block);
         let added = block.text().ok_or(Unwritten::Edit(EditError::TextTooLong))?;
-        let top = edit.insert(message.first_header, |text| text.bytes(added));
-        draft.via_below(edit);
-        draft.max_forwards(edit);
-        draft.forged(edit)?;
-        if incoming.method == Method::Register && !incoming.from_node {
-            draft.contacts(edit)?;
+        if let Some(plain) = draft.plain()
+            && added.len() + VIA_GROWTH <= head_room
+            && incoming.bytes.len() + added.len() + VIA_GROWTH <= DATAGRAM_MAX
+        {
+            return Ok(Written::Plain(plain, pad));
         }
-        Ok(Pads { top, pad })
+        draft.gather(edit, added).map(|top| Written::Edit(top, pad))
     }
 
-    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: Return) -> Option<Draft<'a>> {
+    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: Return) -> Draft<'a> {
         let Incoming { bytes, message, call, .. } = *incoming;
         let site = &self.shared.site;
         let key = &site.secrets.branch;
         let uri = final_uri(self, incoming, course);
         let slot = self.slot_of(bytes, message);
         let sent_by = match (course.to, site.node_side(course.egress.to.ip())) {
-            (Party::Node(_) | Party::Trusted(_), Some(side)) => side.via_port(slot),
+            (Party::Node(_) | Party::Trusted, Some(side)) => side.via_port(slot),
             _ => course.egress.port,
         };
         let seed = if incoming.from_node { !call } else { call };
@@ -105,7 +104,7 @@ impl Core {
             h: via::identity(bytes, message, call, key),
         };
         let policy = course.set.and_then(|set| self.state.plan.set(set)).map(|set| &set.policy);
-        Some(Draft { shard: self, incoming, course, policy, back, sent_by, branch })
+        Draft { shard: self, incoming, course, policy, back, sent_by, branch }
     }
 }
 
@@ -120,13 +119,31 @@ fn final_uri<'a>(shard: &Core, incoming: &Incoming<'a>, course: &Course) -> &'a 
     incoming.message.uri().of(incoming.bytes)
 }
 
-/// Where filler may go once the edit is applied.
-pub(super) struct Pads {
-    pub(super) top: crate::sip::edit::SpliceId,
-    pub(super) pad: u16,
+/// What became of a course: the change that the packet gets, and the offset within the block where
+/// filler may go.
+pub(super) enum Written {
+    /// Nearly always.
+    Plain(Plain, u16),
+    /// Gathered in the edit, with the block by this splice.
+    Edit(SpliceId, u16),
 }
 
 impl Draft<'_> {
+    /// Gathers everything in the edit.
+    #[inline(never)]
+    fn gather(&self, edit: &mut Edit, added: &[u8]) -> Result<SpliceId, Unwritten> {
+        edit.clear();
+        self.request_line(edit)?;
+        let top = edit.insert(self.incoming.message.first_header, |text| text.bytes(added));
+        self.via_below(edit);
+        self.max_forwards(edit);
+        self.forged(edit)?;
+        if self.incoming.method == Method::Register && !self.incoming.from_node {
+            self.contacts(edit)?;
+        }
+        Ok(top)
+    }
+
     /// Everything above the first header; the offset within it where our Via may be padded.
     fn top(&self, block: &mut Block) -> u16 {
         block.clear();
@@ -177,19 +194,6 @@ impl Draft<'_> {
     /// `received` and `rport` of the sender's Via (18.2.1, RFC 3581).
     fn via_below(&self, edit: &mut Edit) {
         let via = &self.incoming.message.via;
-        if let (Rport::Asked { at }, Some(_), Some(port)) = (via.rport, self.back.received, self.back.rport)
-            && at == via.value.end
-            && via.received.is_empty()
-        {
-            // Both at one place, as most phones have it.
-            edit.insert(at, |text| {
-                text.byte(b'=');
-                self.port(text, port);
-                text.str(";received=");
-                self.address(text);
-            });
-            return;
-        }
         let mut at_end = self.back.received;
         if self.back.received.is_some() && !via.received.is_empty() {
             edit.splice(via.received, |text| self.address(text));
@@ -306,11 +310,17 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Whether anything poses as our source header.
+    #[inline]
+    pub(super) fn bears_forged(&self) -> bool {
+        let forged = |place: usize| self.incoming.message.watched.get(place).is_some_and(|lines| !lines.is_empty());
+        !self.incoming.from_node && (0..self.shard.source_headers).any(forged)
+    }
+
     /// Removes what poses as our source header.
     fn forged(&self, edit: &mut Edit) -> Result<(), Unwritten> {
         let shard = self.shard;
-        let forged = |place: usize| self.incoming.message.watched.get(place).is_some_and(|lines| !lines.is_empty());
-        if self.incoming.from_node || !(0..shard.source_headers).any(forged) {
+        if !self.bears_forged() {
             return Ok(());
         }
         let Incoming { bytes, message, .. } = *self.incoming;
@@ -380,7 +390,7 @@ impl Draft<'_> {
 
 /// Whether a number has as many digits when it is one less.
 #[inline]
-fn lowers_in_place(hops: Number) -> bool {
+pub(super) fn lowers_in_place(hops: Number) -> bool {
     (1..=255).contains(&hops.value) && !matches!(hops.value, 10 | 100)
 }
 

@@ -20,6 +20,9 @@ const MARKED: &[u8] = b"sip:0r";
 /// Length of the shortest cookie, mark included.
 const COOKIE_MIN: usize = 22;
 
+/// Length of the cookie of a node.
+const NODE_COOKIE: usize = 25;
+
 /// What the top of Route and the request-URI say.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Found {
@@ -95,7 +98,7 @@ impl Core {
     /// Route as most phones send it: the pair that we recorded, as we wrote it, and nothing else. Its
     /// upper user part, and its lines.
     #[inline]
-    fn own_pair<'a>(&self, incoming: &Incoming<'a>) -> Option<(&'a [u8], Span)> {
+    pub(super) fn own_pair<'a>(&self, incoming: &Incoming<'a>) -> Option<(&'a [u8], Span)> {
         let (bytes, route) = (incoming.bytes, &incoming.message.route);
         let (user, rest) = self.own_value(route.first.value.of(bytes), incoming.port_id)?;
         let rest = if route.count == 2 && rest.is_empty() {
@@ -117,7 +120,7 @@ impl Core {
     #[inline]
     fn own_value<'a>(&self, text: &'a [u8], likely: PortId) -> Option<(&'a [u8], &'a [u8])> {
         let rest = text.strip_prefix(b"<sip:")?;
-        let at = find(rest, b'@')?;
+        let at = if rest.get(NODE_COOKIE) == Some(&b'@') { NODE_COOKIE } else { find(rest, b'@')? };
         let (user, rest) = rest.split_at_checked(at)?;
         if !balance::has_mark(user) {
             return None;
@@ -159,7 +162,7 @@ impl Core {
     }
 
     /// Verifies a cookie, and that it faces the side that the request came from.
-    fn genuine(&self, incoming: &Incoming<'_>, user: &[u8]) -> Result<Cookie, Refusal> {
+    pub(super) fn genuine(&self, incoming: &Incoming<'_>, user: &[u8]) -> Result<Cookie, Refusal> {
         let cookie = self.shared.site.cookie_keys.verify(user, || incoming.call).map_err(|fault| {
             self.refuse_cookie(match fault {
                 CookieFault::NoMark | CookieFault::Malformed => Tally::CookieMalformed,
@@ -182,7 +185,7 @@ impl Core {
 
 /// Whether the user part of a request-URI may bear our mark, told without taking it apart.
 #[inline]
-fn may_be_cookie(uri: &[u8]) -> bool {
+pub(super) fn may_be_cookie(uri: &[u8]) -> bool {
     let marked = |at: usize| uri.get(at..).is_some_and(balance::has_mark);
     marked(b"sip:".len()) || marked(b"sips:".len())
 }

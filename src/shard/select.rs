@@ -32,6 +32,7 @@ pub(super) enum NoNode {
 pub(super) struct Chosen {
     pub(super) node: NodeIx,
     pub(super) endpoint: Endpoint,
+    pub(super) set: SetIx,
 }
 
 /// What a request is spread by, as `explain` shows it.
@@ -226,7 +227,7 @@ impl Core {
             self.leave(hash, now_ms, node, true, Method::Invite);
         }
         let endpoint = self.state.plan.node(node).and_then(|node| self.endpoint_anyway(node));
-        endpoint.map(|endpoint| Chosen { node, endpoint }).ok_or(NoNode::NoneInSet)
+        endpoint.map(|endpoint| Chosen { node, endpoint, set: set.ix }).ok_or(NoNode::NoneInSet)
     }
 
     /// The marked node, unless it is down or stopped; an ICMP error alone, which may be forged, does
@@ -235,11 +236,11 @@ impl Core {
         let ix = self.state.plan.by_mark(mark.node)?;
         let node = self.state.plan.node(ix).filter(|node| node.set == set.ix && node.intent != Intent::Stop)?;
         if let Some(endpoint) = self.untroubled(node) {
-            return Some(Chosen { node: ix, endpoint });
+            return Some(Chosen { node: ix, endpoint, set: node.set });
         }
         let living = node.living(&self.state.vitals).is_some();
         let endpoint = if living || mark.moved && !mark.settled { self.endpoint_anyway(node)? } else { return None };
-        Some(Chosen { node: ix, endpoint })
+        Some(Chosen { node: ix, endpoint, set: node.set })
     }
 
     /// Whether a request that only refreshes something may leave a node that is drained: a phone
