@@ -186,6 +186,7 @@ impl Core {
     }
 
     /// The node for a request that no cookie decides: the marked one, else by key.
+    #[inline]
     pub(super) fn choose(
         &self,
         set: &NodeSet,
@@ -209,7 +210,20 @@ impl Core {
             }
             return Ok(chosen);
         }
-        let mark = found.map(|found| found.mark);
+        self.anew(set, bytes, message, source, (hash, now_ms), (method, begins, found.map(|found| found.mark)))
+    }
+
+    /// The node by key, where no mark leads to one.
+    #[inline(never)]
+    fn anew(
+        &self,
+        set: &NodeSet,
+        bytes: &[u8],
+        message: &Message,
+        source: IpAddr,
+        (hash, now_ms): (u64, u64),
+        (method, begins, mark): (Method, bool, Option<Mark>),
+    ) -> Result<Chosen, NoNode> {
         let mut room = [0; KEY_MAX];
         let key = key(set.keys.by(method as u8), bytes, message, source, &self.watch, &self.watched, &mut room)
             .unwrap_or_else(|| message.call_id.of(bytes));
@@ -229,6 +243,7 @@ impl Core {
 
     /// The marked node, while it can be used. A mark that was moved once stays, dead or alive: the
     /// call would be torn a second time.
+    #[inline]
     fn follow(&self, mark: Mark) -> Option<Chosen> {
         let ix = self.state.plan.by_mark(mark.node)?;
         let node = self.state.plan.node(ix)?;
