@@ -49,7 +49,7 @@ pub(super) struct Draft<'a> {
     pub(super) incoming: &'a Incoming<'a>,
     pub(super) course: &'a Course,
     pub(super) policy: Option<&'a SetPolicy>,
-    pub(super) back: Return,
+    pub(super) back: &'a Return,
     /// The port that the other side sees: sent-by names it.
     sent_by: PortId,
     branch: Branch,
@@ -67,7 +67,7 @@ impl Core {
     ) -> Result<Written, Unwritten> {
         let policy = if incoming.from_node { ForceRport::Never } else { incoming.port.force_rport };
         let back = way_back(incoming.bytes, incoming.message, incoming.source, policy);
-        let draft = self.draft(incoming, course, back);
+        let draft = self.draft(incoming, course, &back);
         let (message, key) = (incoming.message, &self.shared.site.secrets.branch);
         if via::looped(incoming.bytes, message, draft.branch.l, key) {
             return Err(Unwritten::Loop);
@@ -83,7 +83,8 @@ impl Core {
         draft.gather(edit, added).map(|top| Written::Edit(top, pad))
     }
 
-    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: Return) -> Draft<'a> {
+    #[inline]
+    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: &'a Return) -> Draft<'a> {
         let Incoming { bytes, message, call, .. } = *incoming;
         let site = &self.shared.site;
         let key = &site.secrets.branch;
