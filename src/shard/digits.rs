@@ -14,19 +14,19 @@ pub(super) struct Quad {
     len: u8,
 }
 
-/// Every octet with a dot behind it.
-static OCTETS: [[u8; 4]; 256] = octets();
+/// Every octet with a dot behind it, and how long that is.
+static OCTETS: [(u32, u8); 256] = octets();
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const fn octets() -> [[u8; 4]; 256] {
-    let mut all = [[0; 4]; 256];
+const fn octets() -> [(u32, u8); 256] {
+    let mut all = [(0, 0); 256];
     let mut octet = 0;
     while octet < 256 {
         let (a, b, c) = (b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8);
         all[octet] = match octet {
-            0..10 => [c, b'.', 0, 0],
-            10..100 => [b, c, b'.', 0],
-            _ => [a, b, c, b'.'],
+            0..10 => (u32::from_le_bytes([c, b'.', 0, 0]), 2),
+            10..100 => (u32::from_le_bytes([b, c, b'.', 0]), 3),
+            _ => (u32::from_le_bytes([a, b, c, b'.']), 4),
         };
         octet += 1;
     }
@@ -82,9 +82,9 @@ impl Quad {
 /// Two octets, each with a dot behind it, and their length.
 #[inline]
 fn pair(one: u8, other: u8) -> (u64, u8) {
-    let text = |octet: u8| OCTETS.get(usize::from(octet)).map_or(0, |text| u64::from(u32::from_le_bytes(*text)));
-    let len = |octet: u8| 2 + u8::from(octet > 9) + u8::from(octet > 99);
-    (text(one) | text(other) << (8 * len(one)), len(one) + len(other))
+    let of = |octet: u8| OCTETS.get(usize::from(octet)).copied().unwrap_or_default();
+    let ((one, one_len), (other, other_len)) = (of(one), of(other));
+    (u64::from(one) | u64::from(other) << (8 * one_len), one_len + other_len)
 }
 
 /// The IPv4 address whose text ends `text`, as it must be written, and the length of that text.

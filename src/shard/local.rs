@@ -38,7 +38,7 @@ pub(super) struct Return {
 }
 
 /// The way back to the source of a request.
-#[inline]
+#[inline(always)]
 pub(super) fn way_back(bytes: &[u8], message: &Message, source: SocketAddr, policy: ForceRport) -> Return {
     let via = &message.via;
     let quad = Quad::of(source.ip());

@@ -10,6 +10,7 @@ mod digits;
 mod local;
 mod marks;
 mod names;
+mod outward;
 mod plain;
 mod record;
 mod request;
@@ -18,6 +19,7 @@ mod rewrite;
 mod routes;
 mod select;
 mod site;
+mod unroute;
 mod verdict;
 mod via;
 

@@ -56,6 +56,8 @@ pub(super) struct Plain {
     /// `received` goes to the end of the Via.
     received: bool,
     rport: NewPort,
+    /// The source address.
+    quad: Quad,
 }
 
 /// Where the source port goes.
@@ -96,7 +98,7 @@ impl Draft<'_> {
             (Rport::Value { .. }, Some(_)) => return None,
         };
         let lines = course.own_lines.unwrap_or(Span::NONE);
-        Some(Plain { lines, received: self.back.received.is_some(), rport })
+        Some(Plain { lines, received: self.back.received.is_some(), rport, quad: self.back.quad })
     }
 }
 
@@ -123,8 +125,7 @@ impl Plain {
         }
         if self.received {
             text.put(b";received=", 10);
-            let quad = Quad::of(packet.source.ip());
-            let (address, len) = quad.wide();
+            let (address, len) = self.quad.wide();
             text.put(address, len);
         }
         if self.rport == NewPort::Whole {

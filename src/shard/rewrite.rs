@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::balance::{COOKIE_MAX, ContactMode, CookieTarget, Role, SetPolicy, SourceForm, SourceHeader};
 use crate::packet::{DATAGRAM_MAX, PortId};
-use crate::sip::{self, Edit, EditError, Header, Message, Method, Number, Rport, Span, SpliceId, Text, Value, uri};
+use crate::sip::{self, Edit, EditError, Header, Message, Method, Number, Rport, Span, SpliceId, Text, uri};
 
 use super::Core;
 use super::block::Block;
@@ -15,13 +15,11 @@ use super::digits;
 use super::local::{Return, way_back};
 use super::plain::{Plain, VIA_GROWTH};
 use super::request::{Course, Incoming, NewUri, Party};
-use super::respond::written;
+
 use super::site::ForceRport;
 use super::verdict::{DropReason, Tally};
 use super::via::{self, Branch};
 
-/// Route values that an edit looks at one by one; a strict router's repair needs the last.
-const ROUTES_MAX: usize = 64;
 /// Contacts of one REGISTER that `contact = rewrite` rewrites.
 const CONTACTS_MAX: usize = 8;
 /// Lines that pose as our source header and are removed from one request.
@@ -52,7 +50,7 @@ pub(super) struct Draft<'a> {
     pub(super) incoming: &'a Incoming<'a>,
     pub(super) course: &'a Course,
     pub(super) policy: Option<&'a SetPolicy>,
-    pub(super) back: Return,
+    pub(super) back: &'a Return,
     /// The port that the other side sees: sent-by names it.
     sent_by: PortId,
     branch: Branch,
@@ -70,7 +68,7 @@ impl Core {
     ) -> Result<Written, Unwritten> {
         let policy = if incoming.from_node { ForceRport::Never } else { incoming.port.force_rport };
         let back = way_back(incoming.bytes, incoming.message, incoming.source, policy);
-        let draft = self.draft(incoming, course, back);
+        let draft = self.draft(incoming, course, &back);
         let (message, key) = (incoming.message, &self.shared.site.secrets.branch);
         if via::looped(incoming.bytes, message, draft.branch.l, key) {
             return Err(Unwritten::Loop);
@@ -86,7 +84,8 @@ impl Core {
         draft.gather(edit, added).map(|top| Written::Edit(top, pad))
     }
 
-    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: Return) -> Draft<'a> {
+    #[inline]
+    fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: &'a Return) -> Draft<'a> {
         let Incoming { bytes, message, call, .. } = *incoming;
         let site = &self.shared.site;
         let key = &site.secrets.branch;
@@ -255,61 +254,6 @@ impl Draft<'_> {
         }
     }
 
-    /// Route and request-URI.
-    fn request_line(&self, edit: &mut Edit) -> Result<(), Unwritten> {
-        let Incoming { bytes, message, .. } = *self.incoming;
-        if let NewUri::Restored { user, original, replaced } = self.course.uri {
-            edit.splice(replaced, |text| {
-                if !user.is_empty() {
-                    text.bytes(user.of(bytes));
-                    text.str("@");
-                }
-                written(text, original);
-            });
-        }
-        if let Some(lines) = self.course.own_lines {
-            edit.remove(lines);
-            return Ok(());
-        }
-        let pops = self.course.pops;
-        if pops == 0 && matches!(self.course.uri, NewUri::Keep | NewUri::Restored { .. }) {
-            return Ok(());
-        }
-        let values = sip::values(bytes, &message.route, Header::Route, &self.shard.watch);
-        let count = match self.course.uri {
-            NewUri::Keep | NewUri::Restored { .. } => pops,
-            NewUri::LastRoute | NewUri::StrictHop => values.clone().count(),
-        };
-        if count > ROUTES_MAX {
-            return Err(Unwritten::TooMany);
-        }
-        match self.course.uri {
-            NewUri::Keep | NewUri::Restored { .. } => remove_values(edit, values, |place| place >= pops),
-            NewUri::LastRoute => {
-                let last = values.clone().last().filter(|_| count > pops);
-                if let Some(uri) = last.and_then(|value| uri_of(bytes, &value)) {
-                    edit.splice(message.uri(), |text| text.bytes(uri.of(bytes)));
-                }
-                remove_values(edit, values, |place| place >= pops && place + 1 < count);
-                self.shard.counters.tally(Tally::StrictRepaired);
-            }
-            NewUri::StrictHop => {
-                let Some(next) = values.clone().nth(pops).and_then(|value| uri_of(bytes, &value)) else {
-                    return Err(Unwritten::TooMany);
-                };
-                let end = message.route.end;
-                edit.splice(message.uri(), |text| text.bytes(next.of(bytes)));
-                remove_values(edit, values, |place| place > pops);
-                edit.insert(end, |text| {
-                    text.str("Route: <");
-                    text.bytes(message.uri().of(bytes));
-                    text.str(">\r\n");
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// Whether anything poses as our source header.
     #[inline]
     pub(super) fn bears_forged(&self) -> bool {
@@ -405,37 +349,5 @@ pub(super) fn lower_hops(bytes: &mut [u8], message: &Message) {
             return;
         }
         *digit = b'9';
-    }
-}
-
-/// The URI inside a Route value, as a span of the datagram.
-fn uri_of(bytes: &[u8], value: &Value) -> Option<Span> {
-    uri::name_addr(value.span.of(bytes)).map(|address| address.uri.offset(value.span.start))
-}
-
-/// Removes the values of a header that `keep` does not want, and with them lines and commas that
-/// nothing is left of.
-fn remove_values(edit: &mut Edit, values: impl Iterator<Item = Value>, keep: impl Fn(usize) -> bool) {
-    // Since the line began: has a value been kept, and where does the gap to be removed begin?
-    let mut kept: Option<u16> = None;
-    let mut gap: Option<u16> = None;
-    for (place, value) in values.enumerate() {
-        if value.first_in_line {
-            (kept, gap) = (None, None);
-        }
-        if keep(place) {
-            if let Some(start) = gap.take() {
-                edit.remove(Span { start, end: value.span.start });
-            }
-            kept = Some(value.span.end);
-        } else if gap.is_none() {
-            gap = Some(value.span.start);
-        }
-        if value.last_in_line && gap.is_some() {
-            match kept {
-                Some(end) => edit.remove(Span { start: end, end: value.span.end }),
-                None => edit.remove(Span { start: value.line.start, end: value.line.next }),
-            };
-        }
     }
 }

@@ -162,6 +162,7 @@ impl Core {
     }
 
     /// Verifies a cookie, and that it faces the side that the request came from.
+    #[inline]
     pub(super) fn genuine(&self, incoming: &Incoming<'_>, user: &[u8]) -> Result<Cookie, Refusal> {
         let cookie = self.shared.site.cookie_keys.verify(user, || incoming.call).map_err(|fault| {
             self.refuse_cookie(match fault {
@@ -177,6 +178,7 @@ impl Core {
         if faces_nodes == incoming.from_node { Ok(cookie) } else { Err(self.refuse_cookie(Tally::CookieWrongSide)) }
     }
 
+    #[cold]
     fn refuse_cookie(&self, why: Tally) -> Refusal {
         self.counters.tally(why);
         Refusal::Answer(403)

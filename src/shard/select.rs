@@ -9,6 +9,7 @@ use crate::packet::PortId;
 use crate::sip::{self, Header, Message, Method, Watch, uri};
 
 use super::marks::Mark;
+use super::request::Incoming;
 use super::verdict::Tally;
 use super::via::mix;
 use super::{Core, State};
@@ -186,37 +187,37 @@ impl Core {
     }
 
     /// The node for a request that no cookie decides: the marked one, else by key.
-    pub(super) fn choose(
-        &self,
-        set: &NodeSet,
-        bytes: &[u8],
-        message: &Message,
-        source: IpAddr,
-        call: u64,
-        now_ms: u64,
-        sender: Option<NodeIx>,
-    ) -> Result<Chosen, NoNode> {
-        let Some(method) = message.method() else { return Err(NoNode::NoneInSet) };
+    #[inline]
+    pub(super) fn choose(&self, set: &NodeSet, incoming: &Incoming<'_>) -> Result<Chosen, NoNode> {
+        let Incoming { bytes, message, method, call, now_ms, .. } = *incoming;
         let hash = self.mark_hash(set, bytes, message, call);
-        let begins = message.to.tag.is_empty() && !matches!(method, Method::Ack | Method::Cancel);
         let found = self.shared.marks.found(hash, now_ms);
         if let Some(found) = &found
-            && !self.may_leave(found.mark, bytes, message, method)
+            && !self.may_leave(found.mark, incoming)
             && let Some(chosen) = self.follow(set, found.mark)
         {
             self.counters.tally(Tally::MarkFollowed);
-            if begins {
+            if begins(incoming) {
                 let mark = Mark { settled: false, moved: found.mark.moved && !found.mark.settled, ..found.mark };
                 self.shared.marks.renew(found, hash, now_ms, mark, method == Method::Invite);
             }
             return Ok(chosen);
         }
-        let mark = found.map(|found| found.mark);
+        self.anew(set, incoming, hash, found.map(|found| found.mark))
+    }
+
+    /// The node by key, where no mark leads to one.
+    #[inline(never)]
+    fn anew(&self, set: &NodeSet, incoming: &Incoming<'_>, hash: u64, mark: Option<Mark>) -> Result<Chosen, NoNode> {
+        let Incoming { bytes, message, method, source, now_ms, .. } = *incoming;
+        let by = set.keys.by(method as u8);
         let mut room = [0; KEY_MAX];
-        let key = key(set.keys.by(method as u8), bytes, message, source, &self.watch, &self.watched, &mut room)
-            .unwrap_or_else(|| message.call_id.of(bytes));
-        let spread = self.shared.site.secrets.call.hash13(key);
-        let node = self.pick(set, spread, begins && mark.is_none_or(|mark| mark.settled), sender)?;
+        let key = key(by, bytes, message, source.ip(), &self.watch, &self.watched, &mut room);
+        let spread = self.shared.site.secrets.call.hash13(key.unwrap_or_else(|| message.call_id.of(bytes)));
+        let begins = begins(incoming);
+        // What is repeated after its final response is as good as new.
+        let new = begins && mark.is_none_or(|mark| mark.settled);
+        let node = self.pick(set, spread, new, incoming.node)?;
         let moved = mark.is_some_and(|mark| !mark.settled);
         if moved {
             self.counters.tally(Tally::MarkMoved);
@@ -232,6 +233,7 @@ impl Core {
 
     /// The marked node, unless it is down or stopped; an ICMP error alone, which may be forged, does
     /// not tear a call. A mark that was moved once stays, dead or alive: the call would be torn again.
+    #[inline]
     fn follow(&self, set: &NodeSet, mark: Mark) -> Option<Chosen> {
         let ix = self.state.plan.by_mark(mark.node)?;
         let node = self.state.plan.node(ix).filter(|node| node.set == set.ix && node.intent != Intent::Stop)?;
@@ -246,10 +248,11 @@ impl Core {
     /// Whether a request that only refreshes something may leave a node that is drained: a phone
     /// that registers every few seconds would keep it busy for ever. One with credentials answers
     /// that node's challenge, and an INVITE may be a retransmission.
-    fn may_leave(&self, mark: Mark, bytes: &[u8], message: &Message, method: Method) -> bool {
+    fn may_leave(&self, mark: Mark, incoming: &Incoming<'_>) -> bool {
+        let Incoming { bytes, message, method, .. } = *incoming;
         let plan = &self.state.plan;
         let node = || plan.by_mark(mark.node).and_then(|ix| plan.node(ix));
-        let refreshes = !matches!(method, Method::Invite | Method::Ack | Method::Cancel) && message.to.tag.is_empty();
+        let refreshes = method != Method::Invite && begins(incoming);
         mark.settled
             && refreshes
             && node().is_some_and(|node| node.intent == Intent::Drain)
@@ -301,6 +304,12 @@ impl Core {
             self.counters.tally(Tally::MarkEvicted);
         }
     }
+}
+
+/// Whether a request begins something, so that it leaves a mark.
+#[inline]
+fn begins(incoming: &Incoming<'_>) -> bool {
+    incoming.message.to.tag.is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel)
 }
 
 fn takes_calls(state: &State) -> bool {
