@@ -7,7 +7,6 @@
 #![allow(dead_code, reason = "every test binary uses another part of it")]
 #![allow(clippy::wrong_self_convention, clippy::wildcard_enum_match_arm, reason = "reads as a sentence in tests")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic, reason = "a test rig")]
-#![allow(clippy::wildcard_enum_match_arm, clippy::wrong_self_convention, reason = "a test rig")]
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
