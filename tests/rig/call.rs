@@ -1,5 +1,5 @@
 //! The messages of a call as they arrive at the shard, for benches and counts.
-#![allow(unreachable_pub, reason = "shared by several binaries")]
+#![allow(unreachable_pub, dead_code, reason = "shared by several binaries")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test rig")]
 
 use std::net::SocketAddr;
