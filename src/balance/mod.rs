@@ -4,6 +4,7 @@
 //! ask it once a request. Never reads a clock, a file or a random source, and knows no SIP.
 
 mod base32;
+mod check;
 mod cookie;
 mod explain;
 mod index;

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::packet::{Endpoints, PeerId, PortId};
 
+use super::check::check;
 use super::index::{Index, Place};
 use super::{
     Endpoint, Intent, Key, Keys, MarkIx, Node, NodeId, NodeIx, NodeSet, Rule, Secrets, SetIx, SetPolicy, Table,
@@ -20,7 +21,7 @@ use super::{
 pub const NODES_MAX: usize = 16_384;
 /// Numbers that marks may use within a process.
 const MARKS_MAX: usize = u16::MAX as usize;
-const WEIGHT_MAX: u32 = 65_535;
+pub(super) const WEIGHT_MAX: u32 = 65_535;
 
 /// What `config` read: names resolved, nothing numbered.
 #[derive(Clone, Debug, Default)]
@@ -364,57 +365,8 @@ impl Plan {
     }
 }
 
-fn id_of(node: &NodeSpec) -> NodeId {
+pub(super) fn id_of(node: &NodeSpec) -> NodeId {
     node.id.unwrap_or_else(|| NodeId::of_name(&node.name))
-}
-
-fn check(spec: &PlanSpec) -> Result<(), PlanError> {
-    let count = spec.sets.iter().map(|set| set.nodes.len()).sum();
-    if count > NODES_MAX {
-        return Err(PlanError::TooManyNodes(count));
-    }
-    let mut names: HashMap<&str, ()> = HashMap::new();
-    let mut ids: HashMap<NodeId, &str> = HashMap::new();
-    for (set, earlier) in spec.sets.iter().zip(0..) {
-        if spec.sets.iter().take(earlier).any(|other| other.name == set.name) {
-            return Err(PlanError::DuplicateSet(set.name.clone()));
-        }
-        if set.nodes.iter().all(|node| node.weight == 0) {
-            return Err(PlanError::EmptySet(set.name.clone()));
-        }
-        for node in &set.nodes {
-            if names.insert(&node.name, ()).is_some() {
-                return Err(PlanError::DuplicateNode(node.name.clone()));
-            }
-            if let Some(other) = ids.insert(id_of(node), &node.name) {
-                return Err(PlanError::SameId { id: id_of(node), names: [other.to_owned(), node.name.clone()] });
-            }
-            if node.weight > WEIGHT_MAX {
-                return Err(PlanError::Weight { node: node.name.clone(), weight: node.weight });
-            }
-        }
-        check_addresses(set)?;
-    }
-    match spec.rules.iter().position(|rule| usize::from(rule.set.0) >= spec.sets.len()) {
-        Some(rule) => Err(PlanError::NoSuchSet { rule: rule + 1 }),
-        None => Ok(()),
-    }
-}
-
-fn check_addresses(set: &SetSpec) -> Result<(), PlanError> {
-    let mut addrs: HashMap<SocketAddr, &str> = HashMap::new();
-    for node in &set.nodes {
-        for addr in node.addrs.iter().flatten() {
-            if addr.port() == 0 {
-                return Err(PlanError::NoPort { node: node.name.clone(), addr: *addr });
-            }
-            if let Some(other) = addrs.insert(*addr, &node.name) {
-                let nodes = [other.to_owned(), node.name.clone()];
-                return Err(PlanError::SameAddress { set: set.name.clone(), addr: *addr, nodes });
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
