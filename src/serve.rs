@@ -114,8 +114,9 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     let options = control::Options { dns: config.dns.clone(), drain_max_s: config.drain_max_s, signals };
     let config = Arc::new(config);
     let opened = control::open(options, wish(config.clone(), secrets.clone()))?;
-    let locals: Vec<_> = site.ports().iter().map(|port| port.local).collect();
-    datapath::probe(&locals).map_err(|error| error.to_string())?;
+    for port in site.ports() {
+        datapath::probe(&[port.local]).map_err(|error| format!("`{}`: {error}", port.name))?;
+    }
     let crew = Crew::start(&config, site.clone(), &cpus, &opened.state)?;
     let figures = crew.figures.clone();
     let again = config.clone();
