@@ -3,7 +3,7 @@
 //! Driven by `scan` for From and To and by `uri` for single values. Told the bounds of a value in the
 //! datagram; never looks into the URI but for what would end it.
 
-use super::field::{NAME, Next, SPACE, byte_at, loose_end, next_param, quoted, run, skip_space, token, trim};
+use super::field::{LOOSE, Next, SPACE, byte_at, loose_end, next_param, quoted, run, skip_space, token, trim};
 use super::lane::{self, AnyCase, Lane};
 use super::message::{Address, Span};
 use super::uri::{self, NameAddr};
@@ -21,11 +21,12 @@ pub(super) fn name_addr(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr
         let stop = quoted(bytes, at, end)?;
         (stop, skip_space(bytes, stop, end))
     } else {
-        let mut open = token(bytes, at, end);
-        if byte_at(bytes, open, end) == b':' && open > at {
+        // A name made of more than tokens is what many write, and means nothing to routing.
+        let open = run(bytes, at, end, LOOSE | SPACE);
+        let scheme = token(bytes, at, end);
+        if byte_at(bytes, open, end) != b'<' && byte_at(bytes, scheme, end) == b':' && scheme > at {
             return addr_spec(bytes, at, end);
         }
-        open = run(bytes, open, end, NAME | SPACE);
         (trim(bytes, at, open).end as usize, open)
     };
     let (uri, stop) = bracketed(bytes, open, end)?;
@@ -103,10 +104,8 @@ fn odd(bytes: &[u8], at: usize, end: usize, address: &mut Address) -> Option<()>
         match next_param(bytes, at, end) {
             Next::Param(param, next) => {
                 if param.name.len() == 3 && TAG.is(lane::word(bytes, param.name.start as usize)) {
-                    let value = param.value.unwrap_or_default();
-                    if value.is_empty() || !address.tag.is_empty() {
-                        return None;
-                    }
+                    // Twice is a fault even where one is empty: two readers could take either.
+                    let value = param.value.filter(|_| address.tag == Span::NONE)?;
                     address.tag = value;
                 }
                 at = next;

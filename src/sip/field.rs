@@ -9,10 +9,8 @@ use super::message::{CSeq, Span};
 const TOKEN: u8 = 1;
 const HOST: u8 = 2;
 pub(super) const SPACE: u8 = 4;
-/// In the value of a parameter outside quotes.
-const LOOSE: u8 = 8;
-/// In a display name outside quotes, besides white space.
-pub(super) const NAME: u8 = 16;
+/// In the value of a parameter and, besides white space, in a display name, outside quotes.
+pub(super) const LOOSE: u8 = 8;
 
 /// What each byte may be part of.
 static CLASSES: [u8; 256] = classes();
@@ -31,8 +29,7 @@ const fn classes() -> [u8; 256] {
         classes[index] = if token { TOKEN } else { 0 }
             | if alphanumeric || matches!(byte, b'-' | b'.' | b'_') { HOST } else { 0 }
             | if space { SPACE } else { 0 }
-            | if loose { LOOSE } else { 0 }
-            | if token || byte >= 0x80 { NAME } else { 0 };
+            | if loose { LOOSE } else { 0 };
         index += 1;
     }
     classes
@@ -215,13 +212,13 @@ pub(super) struct Param {
 pub(super) enum Next {
     /// A parameter, and the offset behind it.
     Param(Param, usize),
-    /// A comma at this offset.
+    /// A comma, perhaps behind a `;`.
     Comma,
     End,
     Fault,
 }
 
-/// The parameter at `at`, white space and its `;` included.
+/// The parameter at `at`, white space and its `;` included. A `;` that ends the value is none.
 #[inline(always)]
 pub(super) fn next_param(bytes: &[u8], at: usize, end: usize) -> Next {
     let at = skip_space(bytes, at, end);
@@ -234,7 +231,12 @@ pub(super) fn next_param(bytes: &[u8], at: usize, end: usize) -> Next {
     let start = skip_space(bytes, at + 1, end);
     let stop = token(bytes, start, end);
     if stop == start {
-        return Next::Fault;
+        // Some write one `;` too many behind the last.
+        return match byte_at(bytes, start, end) {
+            b',' => Next::Comma,
+            _ if start >= end => Next::End,
+            _ => Next::Fault,
+        };
     }
     let name = Span::new(start, stop);
     let equals = skip_space(bytes, stop, end);

@@ -114,7 +114,8 @@ pub enum Rport {
     Absent,
     /// Without a value; `at` is the offset behind the word, where `=5060` may be put.
     Asked { at: u16 },
-    /// With a value; `span` is that of its digits.
+    /// With a value; `span` is that of its digits. `port` is 0 where it says 0 or nothing: it says
+    /// no port, but one may be put there.
     Value { port: u16, span: Span },
 }
 
@@ -123,7 +124,8 @@ pub enum Rport {
 pub struct Via {
     /// The line that it stands on: our own Via goes to `line.start`.
     pub line: Line,
-    /// The whole value, without white space at both ends; `;name=value` may be put at its end.
+    /// The whole value, without white space at both ends and a `;` too many; `;name=value` may be put
+    /// at its end.
     pub value: Span,
     /// `UDP` and the like.
     pub transport: Span,
@@ -164,7 +166,7 @@ pub struct Address {
     pub line: Line,
     /// Inside `<>`, or the bare addr-spec up to `;`.
     pub uri: Span,
-    /// Value of the tag parameter.
+    /// Value of the tag parameter. Where it is there but empty, a tag may be put there.
     pub tag: Span,
 }
 

@@ -37,26 +37,44 @@ pub fn write(bytes: &[u8], message: &Message, reply: &Reply<'_>, out: &mut [u8])
     text.str(reply.reason);
     text.str("\r\n");
     vias(bytes, message, reply, &mut text);
-    field(bytes, "From: ", message.from.line.value, b"", &mut text);
-    let tag = reply.to_tag.filter(|_| message.to.tag.is_empty()).unwrap_or_default();
-    field(bytes, "To: ", message.to.line.value, tag, &mut text);
-    field(bytes, "Call-ID: ", message.call_id, b"", &mut text);
-    field(bytes, "CSeq: ", message.cseq.value, b"", &mut text);
+    field(bytes, "From: ", message.from.line.value, &mut text);
+    match reply.to_tag {
+        Some(tag) if message.to.tag.is_empty() => tagged(bytes, message, tag, &mut text),
+        _ => field(bytes, "To: ", message.to.line.value, &mut text),
+    }
+    field(bytes, "Call-ID: ", message.call_id, &mut text);
+    field(bytes, "CSeq: ", message.cseq.value, &mut text);
     text.bytes(reply.extra);
     text.str("Content-Length: 0\r\n\r\n");
     text.fits().then(|| text.len())
 }
 
 /// A header line; none for an empty value.
-fn field(bytes: &[u8], name: &str, value: Span, tag: &[u8], text: &mut Text<'_>) {
+fn field(bytes: &[u8], name: &str, value: Span, text: &mut Text<'_>) {
     if value.is_empty() {
         return;
     }
     text.str(name);
     text.bytes(value.of(bytes));
-    if !tag.is_empty() {
+    text.str("\r\n");
+}
+
+/// To, which has no tag, with `tag`.
+fn tagged(bytes: &[u8], message: &Message, tag: &[u8], text: &mut Text<'_>) {
+    let (value, place) = (message.to.line.value, message.to.tag);
+    if value.is_empty() {
+        return;
+    }
+    text.str("To: ");
+    if place == Span::NONE {
+        let all = value.of(bytes);
+        text.bytes(all.strip_suffix(b";").unwrap_or(all));
         text.str(";tag=");
         text.bytes(tag);
+    } else {
+        text.bytes(Span { start: value.start, end: place.start }.of(bytes));
+        text.bytes(tag);
+        text.bytes(Span { start: place.end, end: value.end }.of(bytes));
     }
     text.str("\r\n");
 }
@@ -82,7 +100,7 @@ fn top_via(bytes: &[u8], message: &Message, reply: &Reply<'_>, text: &mut Text<'
     let via = &message.via;
     if via.value.is_empty() {
         // It was not understood.
-        return field(bytes, "Via: ", line, b"", text);
+        return field(bytes, "Via: ", line, text);
     }
     let received = reply.received.map(Known::Received);
     let rport = reply.rport.map(Known::Rport);

@@ -412,4 +412,107 @@ mod tests {
         assert_eq!((found[0].count, found[1].count), (2, 0));
         assert!(Watch::new(&["Via"]).is_none() && Watch::new(&["a b"]).is_none() && Watch::new(&["a"; 5]).is_none());
     }
+
+    fn scanned(via: &str, from: &str, to: &str) -> (Vec<u8>, Message) {
+        let bytes = format!(
+            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP {via}\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n"
+        );
+        let message = scan(bytes.as_bytes(), &Watch::NONE);
+        (bytes.into_bytes(), message)
+    }
+
+    #[test]
+    fn an_rport_that_says_no_port_is_asked_for_where_its_digits_go() {
+        use crate::sip::{Reply, Rport, reply};
+        for via in ["h;rport=;branch=z9hG4bKa", "h;branch=z9hG4bKa;rport=0", "h;rport=", "h;branch=z9hG4bKa;rport=;"] {
+            let (bytes, message) = scanned(via, "<sip:a@b>", "<sip:a@b>");
+            assert_eq!(message.fault, None, "{via}");
+            let Rport::Value { port: 0, span } = message.via.rport else { panic!("{via}") };
+            assert!(bytes[..span.start.into()].ends_with(b"rport="));
+            let mut out = [0; 512];
+            let (received, rport) = (Some([192, 0, 2, 1].into()), Some(5062));
+            let wanted = Reply { code: 200, reason: "OK", to_tag: None, received, rport, extra: b"" };
+            let len = reply::write(&bytes, &message, &wanted, &mut out).unwrap();
+            let answer = scan(&out[..len], &Watch::NONE);
+            assert!(matches!(answer.via.rport, Rport::Value { port: 5062, .. }), "{via}");
+            assert_eq!((answer.fault, answer.via.received.of(&out)), (None, &b"192.0.2.1"[..]), "{via}");
+        }
+        for via in ["h;rport=x", "h;rport=65536", "h;rport=;rport", "h;rport=\"\""] {
+            assert_eq!(scanned(via, "<sip:a@b>", "<sip:a@b>").1.fault, Some(Fault::Via), "{via}");
+        }
+    }
+
+    #[test]
+    fn one_semicolon_too_many_at_the_end_of_a_value_is_no_fault() {
+        let (bytes, message) = scanned("h;branch=z9hG4bKa;", "<sip:a@b>;tag=1 ; ", "sip:a@b;");
+        assert_eq!(message.fault, None);
+        assert!(message.via.value.of(&bytes).ends_with(b"Ka"));
+        assert_eq!((message.from.tag.of(&bytes), message.to.uri.of(&bytes)), (&b"1"[..], &b"sip:a@b"[..]));
+        let (bytes, message) = scanned("h ; , SIP/2.0/UDP i;", "<sip:a@b>", "<sip:a@b>");
+        assert_eq!((message.fault, message.via.value.of(&bytes)), (None, &b"SIP/2.0/UDP h"[..]));
+        assert_eq!(uri::name_addr(b"<sip:a>;").map(|it| it.params), Some(Span::NONE));
+        assert_eq!(uri::name_addr(b"<sip:a>;lr;").map(|it| it.params), Some(Span::new(8, 10)));
+        assert_eq!(scanned("h;;", "<sip:a@b>", "<sip:a@b>").1.fault, Some(Fault::Via));
+        assert_eq!(scanned("h", "<sip:a@b>;;", "<sip:a@b>").1.fault, Some(Fault::From));
+        assert_eq!(scanned("h", "<sip:a@b>", "<sip:a@b>;,").1.fault, Some(Fault::To));
+    }
+
+    #[test]
+    fn display_names_without_quotes_hold_whatever_cannot_end_them() {
+        for name in ["AT&T", "Bob (home)", "a@b", "Bob: =[1]/2?", "sip:a@b", "caf\u{e9} {x}|^$#"] {
+            let (bytes, message) = scanned("h", &format!("{name} <sip:c@d>;tag=1"), "<sip:a@b>");
+            assert_eq!((message.fault, message.from.uri.of(&bytes)), (None, &b"sip:c@d"[..]), "{name}");
+            let value = format!("{name} <sip:c@d>");
+            assert_eq!(uri::name_addr(value.as_bytes()).unwrap().display.of(value.as_bytes()), name.as_bytes());
+        }
+        for name in ["Bell, A", "a;b", "a\\b", "a \"b\"", "a>", "\"a", "a\x01b", "a\x7fb"] {
+            assert_eq!(scanned("h", &format!("{name} <sip:c@d>"), "<sip:a@b>").1.fault, Some(Fault::From), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_tag_is_none_and_its_place_is_where_ours_goes() {
+        use crate::sip::{Reply, reply};
+        for to in ["<sip:a@b>;tag=", "<sip:a@b>;tag=;x=1", "sip:a@b;x;tag= ;", "<sip:a@b>;"] {
+            let (bytes, message) = scanned("h", "<sip:a@b>;tag=", to);
+            assert_eq!(message.fault, None, "{to}");
+            assert!(message.to.tag.is_empty() && message.from.tag.is_empty());
+            let mut out = [0; 512];
+            let wanted =
+                Reply { code: 200, reason: "OK", to_tag: Some(b"ours"), received: None, rport: None, extra: b"" };
+            let len = reply::write(&bytes, &message, &wanted, &mut out).unwrap();
+            let answer = scan(&out[..len], &Watch::NONE);
+            assert_eq!((answer.fault, answer.to.tag.of(&out)), (None, &b"ours"[..]), "{to}");
+        }
+        assert_eq!(scanned("h", "<sip:a@b>;tag=;tag=1", "<sip:a@b>").1.fault, Some(Fault::From));
+        assert_eq!(scanned("h", "<sip:a@b>", "<sip:a@b>;tag").1.fault, Some(Fault::To));
+    }
+
+    #[test]
+    fn names_around_the_width_of_a_lane_are_told_apart() {
+        for length in [15, 16, 17, 25] {
+            let watched = format!("X-{}", "w".repeat(length - 2));
+            let unknown = format!("X-{}", "u".repeat(length - 2));
+            let longer = format!("{watched}w");
+            let known = format!("{:<length$}", "Content-Length");
+            let watch = Watch::new(&[&watched]).unwrap();
+            for (case, gap) in [(false, ""), (true, ""), (false, " "), (true, "\t ")] {
+                let name = if case { watched.to_uppercase() } else { watched.clone() };
+                let bytes = format!(
+                    "BYE sip:a SIP/2.0\r\n{unknown}{gap}: 1\r\n{name}{gap}: 2\r\n{longer}: 3\r\n{known}:0\r\n\r\n"
+                );
+                let message = scan(bytes.as_bytes(), &watch);
+                assert_eq!(
+                    (message.watched[0].count, message.watched[0].first.value.of(bytes.as_bytes())),
+                    (1, &b"2"[..])
+                );
+                assert_eq!(message.content_length.map(|number| number.value), Some(0), "{length}");
+                let lines: Vec<_> = crate::sip::headers(bytes.as_bytes(), &message).collect();
+                let names: Vec<_> = lines.iter().map(|line| line.name.of(bytes.as_bytes())).collect();
+                assert_eq!(names, [unknown.as_bytes(), name.as_bytes(), longer.as_bytes(), b"Content-Length"]);
+                let headers: Vec<_> = lines.iter().map(|line| line.header).collect();
+                assert_eq!(headers, [Header::Other, Header::Other, Header::Other, Header::ContentLength]);
+            }
+        }
+    }
 }

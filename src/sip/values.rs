@@ -6,7 +6,7 @@
 use super::field;
 use super::lane;
 use super::lines::{self, Cutter};
-use super::message::{Line, Lines, Message, Span, Via};
+use super::message::{Line, Lines, Message, Rport, Span, Via};
 use super::names::{Header, Watch};
 
 /// One value of a header.
@@ -217,7 +217,12 @@ pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
 /// or no sound one.
 #[must_use]
 pub fn via_below(bytes: &[u8], message: &Message, watch: &Watch) -> Option<(Span, Via)> {
-    next_line_via(bytes, message, watch).or_else(|| any_via_below(bytes, message, watch))
+    let (gone, mut via) = next_line_via(bytes, message, watch).or_else(|| any_via_below(bytes, message, watch))?;
+    if let Rport::Value { port: 0, .. } = via.rport {
+        // Nobody filled it in: sent-by says where to.
+        via.rport = Rport::Absent;
+    }
+    Some((gone, via))
 }
 
 /// On the very next line, as nearly all write it.

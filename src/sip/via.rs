@@ -4,7 +4,7 @@
 //! the grammar has it (RFC 3261 20.42); both say the same. Never looks behind the value's end.
 
 use super::fault::Fault;
-use super::field::{Next, Param, byte_at, host, loose_end, next_param, port, skip_space, token};
+use super::field::{Next, Param, byte_at, digits, host, loose_end, next_param, port, skip_space, token};
 use super::lane::{self, AnyCase};
 use super::message::{Rport, Span, Via};
 
@@ -185,8 +185,8 @@ fn odd_param(bytes: &[u8], param: Param, via: &mut Via) -> Result<(), Fault> {
             }
             via.rport = match param.value {
                 None => Rport::Asked { at: param.name.end },
-                Some(span) => match port(bytes, span.start as usize, span.end as usize) {
-                    Some((port, stop)) if stop == span.end as usize => Rport::Value { port, span },
+                Some(span) => match digits(bytes, span.start as usize, span.end as usize) {
+                    (port @ 0..=0xffff, stop) if stop == span.end as usize => Rport::Value { port: port as u16, span },
                     _ => return Err(Fault::Via),
                 },
             };

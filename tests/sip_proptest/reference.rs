@@ -275,6 +275,9 @@ impl Eat<'_> {
                 return None;
             }
             self.spaces();
+            if self.peek().is_none() || self.peek() == Some(b',') {
+                return Some(params);
+            }
             let name = self.some(is_token)?.to_ascii_lowercase();
             self.spaces();
             let mut value = None;
@@ -337,7 +340,8 @@ fn via(value: &[u8], meaning: &mut Meaning) -> Found<()> {
     meaning.rport = match (rports.next(), rports.next()) {
         (None, _) => None,
         (Some((_, None)), None) => Some(None),
-        (Some((_, Some(value))), None) => Some(Some(number(value).filter(|port| (1..65_536).contains(port))? as u16)),
+        (Some((_, Some(value))), None) if value.is_empty() => Some(Some(0)),
+        (Some((_, Some(value))), None) => Some(Some(u16::try_from(number(value)?).ok()?)),
         _ => return None,
     };
     Some(())
@@ -347,7 +351,10 @@ fn via(value: &[u8], meaning: &mut Meaning) -> Found<()> {
 fn address(value: &[u8]) -> Found<(Vec<u8>, Vec<u8>)> {
     let mut eat = Eat { bytes: value, at: 0 };
     let token = eat.while_is(is_token);
-    let bare = !token.is_empty() && eat.peek() == Some(b':');
+    let colon = !token.is_empty() && eat.peek() == Some(b':');
+    eat.at = 0;
+    eat.while_is(|byte| is_loose(byte) || is_space(byte));
+    let bare = colon && eat.peek() != Some(b'<');
     eat.at = 0;
     let uri = if bare {
         let uri = eat.while_is(is_loose);
@@ -357,7 +364,7 @@ fn address(value: &[u8]) -> Found<(Vec<u8>, Vec<u8>)> {
             eat.quoted()?;
             eat.spaces();
         } else {
-            eat.while_is(|byte| is_token(byte) || byte >= 0x80 || is_space(byte));
+            eat.while_is(|byte| is_loose(byte) || is_space(byte));
         }
         if !eat.next_is(b'<') {
             return None;
@@ -369,7 +376,12 @@ fn address(value: &[u8]) -> Found<(Vec<u8>, Vec<u8>)> {
     if eat.peek().is_some() {
         return None;
     }
-    Some((uri, only(&params, b"tag")?.unwrap_or_default()))
+    let mut tags = params.into_iter().filter(|(name, _)| name == b"tag");
+    match (tags.next(), tags.next()) {
+        (None, _) => Some((uri, Vec::new())),
+        (Some((_, Some(tag))), None) => Some((uri, tag)),
+        _ => None,
+    }
 }
 
 fn cseq(value: &[u8]) -> Found<(u32, Vec<u8>)> {
