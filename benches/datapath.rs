@@ -30,7 +30,7 @@ fn replay(c: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64));
     let source: SocketAddr = "192.0.2.1:5060".parse().unwrap();
     for length in [0, 400, 1_400] {
-        let pool = Pool::new(&PoolOptions { slots: 256 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 256, threads: 1 }).unwrap();
         let mut path = Replay::new(pool).unwrap();
         path.keep(false);
         let bytes = vec![b'x'; length];
@@ -52,7 +52,7 @@ fn mmsg(c: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64));
     let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
     for (name, peer) in [("unconnected", PeerId::NONE), ("connected", PeerId(0))] {
-        let pool = Pool::new(&PoolOptions { slots: 512 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 512, threads: 1 }).unwrap();
         let ports = [PortRole::Worker { index: 0 }, PortRole::Listener].map(|role| LocalPort { bind, role });
         let options = Options { ports: ports.to_vec(), ..Options::default() };
         let mut path = Mmsg::open(&options, pool, Waker::new().unwrap()).unwrap();

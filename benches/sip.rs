@@ -111,7 +111,7 @@ fn changes(edit: &mut Edit, message: &Message) {
 fn edits(criterion: &mut Criterion) {
     let invite = invite();
     let message = scan(invite.as_bytes(), &Watch::NONE);
-    let pool = Pool::new(&PoolOptions { slots: 2048 }).unwrap();
+    let pool = Pool::new(&PoolOptions { slots: 2048, threads: 1 }).unwrap();
     let fresh = || {
         let mut packet = pool.take().unwrap();
         assert!(packet.replace(invite.as_bytes()));

@@ -187,6 +187,7 @@ impl<D: Datapath> Worker<D> {
         self.newest_state();
 
         let books = self.shard.counters().books();
+        let originated = self.out.originated();
         for event in self.batch.events.drain(..) {
             self.shard.event(self.now_ms, event);
         }
@@ -199,11 +200,10 @@ impl<D: Datapath> Worker<D> {
         handled += self.letters();
         self.shard.expire(self.now_ms, TIMERS_MAX, &mut self.out);
 
-        let outgoing = self.out.len() as u64;
         let left = self.left();
         self.datapath.send(&mut self.out);
         self.ring();
-        self.close_books(books, handled, outgoing, self.left() - left);
+        self.close_books(books, handled, self.out.originated() - originated, self.left() - left);
         Ok(())
     }
 
@@ -292,17 +292,20 @@ impl<D: Datapath> Worker<D> {
         counts.sent + counts.send_errors.sum()
     }
 
-    /// Checks that everything received got one verdict and everything decided was sent, and writes
-    /// the ledger.
+    /// Checks that everything received got one verdict, and that everything forwarded, replied and
+    /// originated was sent or failed; writes the ledger.
     #[inline]
-    fn close_books(&mut self, before: [u64; 6], handled: u64, outgoing: u64, left: u64) {
+    fn close_books(&mut self, before: [u64; 6], handled: u64, originated: u64, left: u64) {
         let counters = self.shard.counters();
         counters.receive(handled);
         let [received, verdicts @ ..] = counters.books();
         let [received_before, before @ ..] = before;
         let judged = verdicts.iter().sum::<u64>() - before.iter().sum::<u64>();
-        let balanced = received - received_before == judged && outgoing == left;
-        debug_assert!(balanced, "{handled} handled, {judged} judged; {outgoing} to go, {left} gone");
+        let [forwarded, replied, ..] = verdicts;
+        let [forwarded_before, replied_before, ..] = before;
+        let to_go = forwarded - forwarded_before + replied - replied_before + originated;
+        let balanced = received - received_before == judged && to_go == left;
+        debug_assert!(balanced, "{handled} handled, {judged} judged; {to_go} to go, {left} gone");
         if !balanced {
             counters.tally(Tally::BooksWrong);
         }

@@ -43,7 +43,7 @@ impl Rig {
     }
 
     fn with_slots(options: &Options, slots: u32) -> Self {
-        let pool = Pool::new(&PoolOptions { slots }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots, threads: 1 }).unwrap();
         let path = Mmsg::open(options, pool, Waker::new().unwrap()).unwrap();
         Self { path, out: Outbox::new(pool, 256), batch: Batch::new(256), pool }
     }
@@ -390,7 +390,7 @@ fn an_address_that_cannot_be_bound_is_named_with_advice_and_a_shared_port_is_fou
     alone(|| {
         let (holder, bind) = peer("127.0.0.1");
         let ports = vec![LocalPort { bind, role: PortRole::Worker { index: 0 } }];
-        let pool = Pool::new(&PoolOptions { slots: 1 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 1, threads: 1 }).unwrap();
         let open = || Mmsg::open(&Options { ports: ports.clone(), ..options(&[]) }, pool, Waker::new().unwrap());
         let error = open().unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot bind udp {bind} (worker port 0): ")), "{error}");

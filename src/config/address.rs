@@ -67,6 +67,13 @@ pub(super) fn bind(text: &str) -> Result<SocketAddr, String> {
     if addr.ip().is_multicast() {
         return Err(format!("`{text}` is a multicast address; an address of this machine is right"));
     }
+    if let SocketAddr::V6(addr) = addr
+        && (addr.scope_id() != 0 || addr.ip().is_unicast_link_local() || addr.ip().to_ipv4_mapped().is_some())
+    {
+        return Err(format!(
+            "`{text}` is a link-local or mapped address, which Via cannot name; a global or unique local one is right"
+        ));
+    }
     Ok(addr)
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Cluster {
     written: usize,
     trusted: Vec<IpNet>,
     families: [bool; 2],
+    /// Our own addresses, which no node's name may lead to.
+    binds: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +48,7 @@ struct Node {
 impl Cluster {
     pub(super) fn read(file: &File, local: &Local, source: &mut Source) -> Self {
         let mut cluster = Self { trusted: local.trusted.clone(), families: local.families(), ..Self::default() };
+        cluster.binds = local.ports.iter().map(|own| own.local.bind).collect();
         let mut watched: Vec<String> = Vec::new();
         for (set, ix) in file.set.iter().zip(0..) {
             cluster.set(set, SetIx(ix), local, source, &mut watched);
@@ -92,6 +95,12 @@ impl Cluster {
             let mut spec = node.spec.clone();
             for (place, (host, port, fault)) in spec.addrs.iter_mut().zip(&node.addresses) {
                 match self.resolve(host, found) {
+                    // What `node` checks of literal addresses.
+                    Ok(ip) if self.binds.contains(&SocketAddr::new(ip, *port)) => {
+                        let text =
+                            format!("this resolves to {ip}, which is sipring itself; the node's own address is right");
+                        faults.push(Fault { text, ..fault.clone() });
+                    }
                     Ok(ip) => *place = Some(SocketAddr::new(ip, *port)),
                     Err(text) => faults.push(Fault { text, ..fault.clone() }),
                 }
@@ -117,7 +126,8 @@ impl Cluster {
             return Err(format!("`{name}` does not resolve to an address; a name with an A or AAAA record is right"));
         }
         // The lowest, so that the order in which a name server lists them moves nothing.
-        known.iter().copied().filter(|ip| self.speaks(*ip)).min().ok_or_else(|| {
+        let usable = |ip: &IpAddr| self.speaks(*ip) && !ip.is_unspecified() && !ip.is_multicast();
+        known.iter().copied().filter(usable).min().ok_or_else(|| {
             let list: Vec<String> = known.iter().map(ToString::to_string).collect();
             format!("`{name}` resolves to {} only, and no `[[node_side]]` is of that family", list.join(", "))
         })

@@ -134,12 +134,17 @@ impl Cpus {
             let value = number.as_ref().and_then(|number| source.within(what, number, bounds));
             value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
         };
-        let bytes = 4_096..(1 << 30) + 1;
         let cpus = Self {
             packets: number("packets", &file.packets, 256..(1 << 24) + 1, default.packets as usize) as u32,
             batch: number("batch", &file.batch, 1..1_025, default.batch),
-            receive_buffer: number("receive_buffer", &file.receive_buffer, bytes.clone(), default.receive_buffer),
-            send_buffer: number("send_buffer", &file.send_buffer, bytes, default.send_buffer),
+            receive_buffer: number(
+                "receive_buffer",
+                &file.receive_buffer,
+                131_072..(1 << 30) + 1,
+                default.receive_buffer,
+            ),
+            // The longest datagram must fit, or it never leaves.
+            send_buffer: number("send_buffer", &file.send_buffer, 131_072..(1 << 30) + 1, default.send_buffer),
             connected_max: number("connected_max", &file.connected_max, 0..1_025, default.connected_max),
             mail_max: number("mail_max", &file.mail_max, 16..(1 << 20) + 1, default.mail_max),
             owner_handoff: file.owner_handoff.unwrap_or(default.owner_handoff),

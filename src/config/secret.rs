@@ -109,17 +109,19 @@ impl ClusterSecret {
             text_of(&key)
         );
         let mut draft = file.as_os_str().to_owned();
-        draft.push(format!(".{}", std::process::id()));
+        let mut suffix = [0; 8];
+        getrandom::fill(&mut suffix).map_err(|error| fault(&error))?;
+        draft.push(format!(".{}", text_of(&suffix)));
         let draft = Path::new(&draft);
         let written =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft).and_then(|mut out| {
                 out.write_all(text.as_bytes())?;
-                out.sync_all()?;
-                // A link never replaces a file, unlike a rename: the first instance wins.
-                fs::hard_link(draft, file)
+                out.sync_all()
             });
+        // A link never replaces a file, unlike a rename: the first instance wins.
+        let linked = written.map_err(|error| fault(&error)).map(|()| fs::hard_link(draft, file));
         let _ = fs::remove_file(draft);
-        match written {
+        match linked? {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fault(&error).into()),
             _ => {}
         }

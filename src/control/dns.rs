@@ -92,29 +92,35 @@ impl NameTable {
         Ok(Self { options: options.clone(), resolver, entries: HashMap::new(), lookups: JoinSet::new(), forgot: false })
     }
 
-    /// Reads the system's settings and hosts file again, and looks up the nodes' names anew.
-    pub(super) fn refresh(&mut self) {
+    /// Reads the system's settings and hosts file again, pins `names`, and looks them up anew.
+    pub(super) fn refresh(&mut self, names: &[String]) {
         match resolver(&self.options) {
             Ok(resolver) => self.resolver = resolver,
             Err(error) => tracing::warn!(%error, "resolver_kept"),
         }
+        self.mark(names);
         let now = Instant::now();
         self.entries.values_mut().filter(|entry| entry.pinned).for_each(|entry| {
             entry.due = now;
             entry.settled = false;
         });
+        self.start_due();
     }
 
     /// Makes `names` the names that are kept and refreshed whatever their number; others that were
     /// so are forgotten in time.
     pub(super) fn pin(&mut self, names: &[String]) {
+        self.mark(names);
+        self.start_due();
+    }
+
+    fn mark(&mut self, names: &[String]) {
         let now = Instant::now();
         self.entries.values_mut().for_each(|entry| entry.pinned = false);
         for name in names {
             let entry = self.entries.entry(name.clone()).or_insert_with(|| Entry::new(now));
             entry.pinned = true;
         }
-        self.start_due();
     }
 
     /// A worker asks for a name.
@@ -141,7 +147,9 @@ impl NameTable {
         });
         self.forgot |= self.entries.len() < known;
         let mut room = LOOKUPS_MAX.saturating_sub(self.lookups.len());
-        for (name, entry) in &mut self.entries {
+        // Those of nodes first: a plan may wait for them.
+        let (nodes, others): (Vec<_>, Vec<_>) = self.entries.iter_mut().partition(|(_, entry)| entry.pinned);
+        for (name, entry) in nodes.into_iter().chain(others) {
             if room == 0 {
                 break;
             }

@@ -111,8 +111,7 @@ impl Turn {
                 let mut replies = self.next.take().map(|change| change.replies).unwrap_or_default();
                 replies.extend(reply);
                 let both: Vec<String> = self.wish.names.iter().chain(&wish.names).cloned().collect();
-                self.names.pin(&both);
-                self.names.refresh();
+                self.names.refresh(&both);
                 self.next = Some(Change { wish: Some(wish), replies });
             }
             Err(text) => refuse(&text, reply),
@@ -149,6 +148,8 @@ impl Turn {
             Err(text) => {
                 if self.next.is_none() {
                     self.names.pin(&self.wish.names);
+                    // What was looked up for the refused change may be news for the plan in force.
+                    self.next = change.wish.is_some().then(|| Change { wish: None, replies: Vec::new() });
                 }
                 let mut replies = change.replies.into_iter().peekable();
                 if replies.peek().is_none() {

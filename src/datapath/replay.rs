@@ -256,7 +256,7 @@ mod tests {
     }
 
     fn replay(slots: u32) -> (Replay, Outbox, Batch) {
-        let pool = Pool::new(&PoolOptions { slots }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots, threads: 1 }).unwrap();
         (Replay::new(pool).unwrap(), Outbox::new(pool, 8), Batch::new(2))
     }
 

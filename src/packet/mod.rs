@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_packet_keeps_what_was_written_and_grows_into_its_head_room_only() {
-        let pool = Pool::new(&PoolOptions { slots: 2 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 2, threads: 1 }).unwrap();
         let mut packet = pool.take().unwrap();
         assert!(packet.replace(b"hello"));
         assert_eq!(packet.bytes(), b"hello");
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_put_in_stands_where_it_was_to_stand() {
-        let pool = Pool::new(&PoolOptions { slots: 1 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 1, threads: 1 }).unwrap();
         let mut packet = pool.take().unwrap();
         assert!(packet.replace(b"one, three"));
         assert!(packet.put_in(5, b"two, "));
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_out_is_gone_and_the_rest_is_as_it_was() {
-        let pool = Pool::new(&PoolOptions { slots: 1 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 1, threads: 1 }).unwrap();
         let mut packet = pool.take().unwrap();
         assert!(packet.replace(b"one, two, three"));
         assert!(packet.cut_out(3, 5));

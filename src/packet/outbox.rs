@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn several_sends_for_one_packet_and_some_for_none_leave_in_order() {
-        let pool = Pool::new(&PoolOptions { slots: 8 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 8, threads: 1 }).unwrap();
         let mut out = Outbox::new(pool, 4);
         for port in 1..=2 {
             let mut packet = out.take().unwrap();
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_exhausted_pool_and_a_full_turn_are_counted_refusals() {
-        let pool = Pool::new(&PoolOptions { slots: 2 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 2, threads: 1 }).unwrap();
         let mut out = Outbox::new(pool, 1);
         let first = out.take().unwrap();
         let second = out.take().unwrap();

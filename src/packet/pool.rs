@@ -20,9 +20,10 @@ pub(super) const SLOT_BYTES: usize = 17 * PAGE;
 const PAGE: usize = 4096;
 /// Bytes of a slot that stay resident.
 const RESIDENT: usize = 2 * PAGE;
-/// Free slots that a thread keeps to itself.
+/// Free slots that a thread keeps to itself, at most; fewer in a small pool, so that all threads
+/// together keep no more than a quarter of it.
 const LOCAL_MAX: usize = 256;
-/// Slots that go to and from the stock at once.
+/// Slots that go to and from the stock at once, at most.
 const RUN: usize = 64;
 
 /// How large a pool is.
@@ -30,6 +31,8 @@ const RUN: usize = 64;
 pub struct PoolOptions {
     /// Packets that can be alive at once; each takes 68 kB of address space and 8 kB of memory.
     pub slots: u32,
+    /// Threads that take and free packets.
+    pub threads: u16,
 }
 
 /// What a pool holds at the moment, for gauges and tests.
@@ -46,6 +49,7 @@ pub struct PoolUse {
 pub struct Pool {
     base: NonNull<u8>,
     slots: u32,
+    local_max: usize,
     stock: ArrayQueue<u32>,
 }
 
@@ -97,6 +101,7 @@ impl Pool {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mmap gave address 0"))?;
+        let local_max = (slots as usize / (4 * usize::from(options.threads.max(1)))).clamp(1, LOCAL_MAX);
         let stock = ArrayQueue::new(slots as usize);
         for index in (0..slots).rev() {
             for page in 0..RESIDENT / PAGE {
@@ -105,7 +110,7 @@ impl Pool {
             }
             let _ = stock.push(index);
         }
-        Ok(Box::leak(Box::new(Self { base, slots, stock })))
+        Ok(Box::leak(Box::new(Self { base, slots, local_max, stock })))
     }
 
     /// An empty packet, or none when all slots are in use.
@@ -116,7 +121,7 @@ impl Pool {
                 local.adopt(self);
             }
             if local.free.is_empty() {
-                local.free.extend(std::iter::from_fn(|| self.stock.pop()).take(RUN));
+                local.free.extend(std::iter::from_fn(|| self.stock.pop()).take(RUN.min(self.local_max)));
             }
             local.free.pop()
         })?;
@@ -199,9 +204,9 @@ impl Drop for Slot {
                 return false;
             }
             local.free.push(self.index);
-            if local.free.len() > LOCAL_MAX {
+            if local.free.len() > self.pool.local_max {
                 // The oldest go: what was used last is still in the cache.
-                local.free.drain(..RUN).for_each(|index| self.pool.restock(index));
+                local.free.drain(..RUN.min(self.pool.local_max)).for_each(|index| self.pool.restock(index));
             }
             true
         });
@@ -229,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_slot_freed_on_another_thread_comes_back_and_none_is_lost() {
-        let pool = Pool::new(&PoolOptions { slots: 300 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 300, threads: 1 }).unwrap();
         let mut taken: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         assert_eq!(taken.len(), 300);
         let half = taken.split_off(150);
@@ -241,8 +246,26 @@ mod tests {
     }
 
     #[test]
+    fn no_thread_keeps_so_many_slots_that_another_gets_none() {
+        let pool = Pool::new(&PoolOptions { slots: 64, threads: 8 }).unwrap();
+        let (busy, ready) = (std::sync::Barrier::new(8), std::sync::Barrier::new(8));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let held: Vec<_> = (0..4).map_while(|_| pool.take()).collect();
+                    drop(held);
+                    busy.wait();
+                    let one = pool.take();
+                    ready.wait();
+                    assert!(one.is_some(), "the others keep what they do not use");
+                });
+            }
+        });
+    }
+
+    #[test]
     fn slots_are_reused_last_in_first_out() {
-        let pool = Pool::new(&PoolOptions { slots: 16 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 16, threads: 1 }).unwrap();
         let mut first = pool.take().unwrap();
         let second = pool.take().unwrap();
         assert!(first.replace(b"warm"));
@@ -256,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_pages_of_a_long_datagram_are_given_back() {
-        let pool = Pool::new(&PoolOptions { slots: 1 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 1, threads: 1 }).unwrap();
         let mut packet = pool.take().unwrap();
         assert!(packet.replace(&[7; 60_000]));
         packet.truncate(10);

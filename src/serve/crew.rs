@@ -57,7 +57,7 @@ impl Crew {
             threads: Vec::with_capacity(cpus.len()),
             figures: cpus.iter().map(|_| Figures::default()).collect(),
             shared: Shared { site, marks, asks: Arc::new(Asks::new(ASKS_MAX)) },
-            pool: pool(config.cpus.packets, cpus.first().copied().flatten())?,
+            pool: pool(config.cpus.packets, config.shard.workers, cpus.first().copied().flatten())?,
             origin: origin(),
             stopping: Arc::default(),
         };
@@ -178,10 +178,11 @@ fn origin() -> Instant {
 }
 
 /// The pool, touched first by a thread on `cpu`, so that its memory is that cpu's.
-fn pool(packets: u32, cpu: Option<CoreId>) -> Result<&'static Pool, String> {
+fn pool(packets: u32, workers: u16, cpu: Option<CoreId>) -> Result<&'static Pool, String> {
     let make = move || {
         pin(cpu)?;
-        Pool::new(&PoolOptions { slots: packets }).map_err(|error| format!("no memory for {packets} packets: {error}"))
+        Pool::new(&PoolOptions { slots: packets, threads: workers })
+            .map_err(|error| format!("no memory for {packets} packets: {error}"))
     };
     std::thread::spawn(make).join().unwrap_or_else(|_| Err("the thread that makes the pool failed".to_owned()))
 }

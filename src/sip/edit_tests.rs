@@ -3,7 +3,7 @@ use crate::packet::{Pool, PoolOptions};
 use crate::sip::{Header, Watch, scan, values};
 
 fn packet(bytes: &[u8]) -> Packet {
-    let pool = Pool::new(&PoolOptions { slots: 1 }).unwrap();
+    let pool = Pool::new(&PoolOptions { slots: 1, threads: 1 }).unwrap();
     let mut packet = pool.take().unwrap();
     assert!(packet.replace(bytes));
     packet

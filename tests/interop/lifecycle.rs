@@ -96,9 +96,15 @@ fn sigterm_lets_calls_end_and_begins_none() {
 fn counters_grow_with_the_traffic() {
     let _turn = turn();
     let mut cluster = Cluster::new(2, 2, |spec| spec.workers(2));
-    let total = |cluster: &mut Cluster| cluster.balancer.counters().values().sum::<u64>();
+    let sum = |cluster: &mut Cluster, label: &str| {
+        let counters = cluster.balancer.counters();
+        counters.iter().filter(|(name, _)| name.contains(label)).map(|(_, value)| value).sum::<u64>()
+    };
     cluster.calls(10, State::Confirmed);
-    let first = total(&mut cluster);
+    let first = sum(&mut cluster, "kind=\"forward\"");
+    assert!(first >= 30, "INVITE, 200 and ACK of ten calls: {first}");
     cluster.calls(10, State::Confirmed);
-    assert!(total(&mut cluster) > first, "{:#?}", cluster.balancer.counters());
+    let second = sum(&mut cluster, "kind=\"forward\"");
+    assert!(second >= first + 30, "{first}, then {second}");
+    assert_eq!(sum(&mut cluster, "books_wrong"), 0);
 }

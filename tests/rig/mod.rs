@@ -219,7 +219,7 @@ impl Rig {
         let marks = Arc::new(Marks::new(site.options.marks_max, site.options.ringing_max_s));
         let shared = Shared { site, marks, asks: Arc::new(Asks::new(16)) };
         let counters = Arc::new(Counters::default());
-        let pool = Pool::new(&PoolOptions { slots: 16 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 16, threads: 1 }).unwrap();
         Self {
             shard: Shard::new(WorkerId(parts.me), shared.clone(), state, counters.clone()),
             out: Outbox::new(pool, 8),
@@ -233,7 +233,7 @@ impl Rig {
     /// A rig with room for whole batches, for benches.
     pub fn bench() -> Self {
         let mut rig = Self::new();
-        rig.pool = Pool::new(&PoolOptions { slots: 256 }).unwrap();
+        rig.pool = Pool::new(&PoolOptions { slots: 256, threads: 1 }).unwrap();
         rig.out = Outbox::new(rig.pool, 128);
         rig
     }

@@ -317,7 +317,7 @@ fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
 
 fn packet(bytes: &[u8]) -> Packet {
     static POOL: std::sync::OnceLock<&'static Pool> = std::sync::OnceLock::new();
-    let pool = POOL.get_or_init(|| Pool::new(&PoolOptions { slots: 64 }).unwrap());
+    let pool = POOL.get_or_init(|| Pool::new(&PoolOptions { slots: 64, threads: 1 }).unwrap());
     let mut packet = pool.take().unwrap();
     assert!(packet.replace(bytes));
     packet
