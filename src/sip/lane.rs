@@ -165,6 +165,19 @@ pub(super) fn find(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> L
     find_on(bytes, at + WIDTH, end, stop)
 }
 
+/// Offset of the first byte from `at` on for which `stop` says yes; none if the last lane of `bytes`
+/// is reached before.
+#[inline(always)]
+pub(super) fn stop(bytes: &[u8], mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
+    loop {
+        let bits = stop(Lane::new(chunk(bytes, at)?)).bits();
+        if bits != 0 {
+            return Some(at + bits.trailing_zeros() as usize);
+        }
+        at += WIDTH;
+    }
+}
+
 #[inline(always)]
 fn find_on(bytes: &[u8], mut at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
     while at < end {

@@ -77,8 +77,12 @@ pub fn parse(uri: &[u8]) -> Option<Uri<'_>> {
 #[inline(always)]
 #[must_use]
 pub fn parse_in(bytes: &[u8], span: Span) -> Option<Uri<'_>> {
+    taken_apart(bytes, span, parse_at(bytes, span)?)
+}
+
+#[inline(always)]
+fn taken_apart(bytes: &[u8], span: Span, parts: Parts) -> Option<Uri<'_>> {
     let uri = span.of(bytes);
-    let parts = parse_at(bytes, span)?;
     let all = parts.user.of(bytes);
     let split = if parts.scheme.has_host() {
         let (start, end) = (parts.user.start.into(), parts.user.end.into());
@@ -156,9 +160,52 @@ fn scheme(bytes: &[u8], at: usize, end: usize) -> Option<(Scheme, usize)> {
     (stop < end).then_some((scheme, stop))
 }
 
+/// The URI at `at`, of sip, with nothing but user, host, port and parameters, and the offset behind
+/// it. Whatever cannot go on ends it: it is for the caller to see whether it may.
+#[inline(always)]
+pub(super) fn plain(bytes: &[u8], at: usize) -> Option<(Parts, usize)> {
+    if !SIP.is(lane::word(bytes, at)) {
+        return None;
+    }
+    let at = at + 4;
+    let mut user = Span::new(at, at);
+    let mut host_at = at;
+    let stop = lane::stop(bytes, at, |lane| unsound(lane).or(lane.eq(b'@')))?;
+    if bytes.get(stop) == Some(&b'@') {
+        user.end = stop as u16;
+        host_at = stop + 1;
+    }
+    let host_end = lane::stop(bytes, host_at, |lane| lane::plain(lane).not())?;
+    if host_end == host_at || stop == at {
+        return None;
+    }
+    let (mut next, mut port, mut params) = (host_end, None, Span::NONE);
+    if bytes.get(next) == Some(&b':') {
+        let (number, count) = lane::digits(lane::word(bytes, next + 1));
+        port = Some(u16::try_from(number).ok().filter(|port| *port != 0 && count < 8)?);
+        next += 1 + count;
+    }
+    let host_port = Span::new(host_at, next);
+    if bytes.get(next) == Some(&b';') {
+        let stop = lane::stop(bytes, next, |lane| unsound(lane).or(lane.eq(b'@')).or(lane.eq(b'?')))?;
+        params = Span::new(next + 1, stop);
+        next = stop;
+    }
+    let host = Span::new(host_at, host_end);
+    Some((Parts { scheme: Scheme::Sip, user, host, port, host_port, params, headers: Span::NONE }, next))
+}
+
 /// Takes the URI at `span` apart.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn parse_at(bytes: &[u8], span: Span) -> Option<Parts> {
+    match plain(bytes, span.start.into()) {
+        Some((parts, stop)) if stop == span.end as usize => Some(parts),
+        _ => odd_parts(bytes, span),
+    }
+}
+
+#[inline(never)]
+fn odd_parts(bytes: &[u8], span: Span) -> Option<Parts> {
     let (at, end) = (span.start as usize, span.end as usize);
     let (scheme, at) = scheme(bytes, at, end)?;
     let stop = lane::find(bytes, at, end, |lane| unsound(lane).or(lane.eq(b'@')));
