@@ -287,6 +287,17 @@ pub(super) fn digits(word: u64) -> (u32, usize) {
     ((first.wrapping_add(second) >> 32) as u32, bits as usize / 8)
 }
 
+/// As `digits`, of four bytes.
+#[inline(always)]
+pub(super) const fn few_digits(bytes: [u8; 4]) -> (u32, usize) {
+    let digits = u32::from_le_bytes(bytes) ^ 0x3030_3030;
+    let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
+    let bits = others.trailing_zeros() & 0x38;
+    let digits = ((digits as u64) << (32 - bits)) as u32;
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    ((pairs & 0xff) * 100 + (pairs >> 16 & 0xff), bits as usize / 8)
+}
+
 /// Up to eight bytes to compare a [`word`] with, letters in any case.
 #[derive(Clone, Copy)]
 pub(super) struct AnyCase {
@@ -361,6 +372,20 @@ mod tests {
                     assert_eq!(bits, seen.unwrap_or(0), "{length} {stop} {at}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn few_digits_are_read_as_many_are() {
+        for number in 0..10_000u32 {
+            let text = format!("{number}\r\n\r\n...");
+            let bytes: [u8; 4] = text.as_bytes()[..4].try_into().unwrap();
+            assert_eq!(few_digits(bytes), digits(word(text.as_bytes(), 0)), "{number}");
+        }
+        for other in (0..=255u8).filter(|byte| !byte.is_ascii_digit()) {
+            assert_eq!(few_digits([b'1', other, b'9', other]), (1, 1));
+            assert_eq!(few_digits([other, b'9', b'9', b'9']), (0, 0));
+            assert_eq!(few_digits([b'7', b'0', other, 0xff]), (70, 2));
         }
     }
 

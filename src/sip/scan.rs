@@ -22,20 +22,84 @@ const SIP_2_0: AnyCase = AnyCase::new(b"sip/2.0 ");
 const VERSION: AnyCase = AnyCase::new(b" sip/2.0");
 
 /// Scans a datagram. Always answers: what is wrong stands in [`Message::fault`].
-#[inline(never)]
+#[inline(always)]
 #[must_use]
 pub fn scan(bytes: &[u8], watch: &Watch) -> Message {
+    // Inlined so that the message is filled in where the caller keeps it.
     let mut message = Message::empty();
-    Scan { bytes, watch, seen: 0, message: &mut message }.run();
+    fill(bytes, watch, &mut message);
     message
 }
 
-pub(super) struct Scan<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) watch: &'a Watch,
+#[inline(never)]
+fn fill(bytes: &[u8], watch: &Watch, message: &mut Message) {
+    if bytes.len() > LENGTH_MAX {
+        return message.blame(Fault::TooLong);
+    }
+    message.head_end = bytes.len() as u16;
+    message.end = bytes.len() as u16;
+    message.first_header = bytes.len() as u16;
+    let first = sight::start_line(bytes, message).or_else(|| odd_start_line(bytes, watch, message));
+    let Some(mut at) = first else { return };
+    message.first_header = at as u16;
+    let mut seen = 0;
+    loop {
+        at = sight::header_lines(bytes, watch, message, &mut seen, at);
+        if lane::chunk(bytes, at) == Some(b"\r\n") {
+            message.head_end = at as u16 + 2;
+            break;
+        }
+        let Some(next) = odd_line(bytes, watch, message, &mut seen, at) else { break };
+        at = next;
+    }
+    Scan { bytes, watch, seen, message }.finish();
+}
+
+/// Where the first header line begins; none if nothing more can be said of the datagram.
+#[inline(never)]
+fn odd_start_line(bytes: &[u8], watch: &Watch, message: &mut Message) -> Option<usize> {
+    let mut scan = Scan { bytes, watch, seen: 0, message };
+    let Some(first) = Cutter::new(bytes, 0).end(0) else {
+        scan.start_line(bytes.len());
+        scan.fault(Fault::NoHeadEnd);
+        return None;
+    };
+    scan.start_line(first.at);
+    if scan.message.fault == Some(Fault::NotSip) {
+        return None;
+    }
+    if first.bare {
+        scan.fault(Fault::BareLineEnd);
+    }
+    Some(first.next)
+}
+
+/// The line at `at`, which is not written as nearly all are; where the next begins, if one does.
+#[inline(never)]
+fn odd_line(bytes: &[u8], watch: &Watch, message: &mut Message, seen: &mut u8, at: usize) -> Option<usize> {
+    let mut scan = Scan { bytes, watch, seen: *seen, message };
+    let Some(end) = Cutter::new(bytes, at).folded_end(at) else {
+        scan.fault(Fault::NoHeadEnd);
+        return None;
+    };
+    if end.bare {
+        scan.fault(Fault::BareLineEnd);
+    }
+    if end.at == at {
+        scan.message.head_end = end.next as u16;
+        return None;
+    }
+    scan.line(at, end);
+    *seen = scan.seen;
+    Some(end.next)
+}
+
+struct Scan<'a> {
+    bytes: &'a [u8],
+    watch: &'a Watch,
     /// A bit for each header that must stand once and has been seen.
-    pub(super) seen: u8,
-    pub(super) message: &'a mut Message,
+    seen: u8,
+    message: &'a mut Message,
 }
 
 pub(super) const SEEN_VIA: u8 = 1;
@@ -51,65 +115,6 @@ impl Scan<'_> {
     #[inline(always)]
     fn fault(&mut self, fault: Fault) {
         self.message.blame(fault);
-    }
-
-    #[inline(always)]
-    fn run(&mut self) {
-        let bytes = self.bytes;
-        if bytes.len() > LENGTH_MAX {
-            return self.fault(Fault::TooLong);
-        }
-        self.message.head_end = bytes.len() as u16;
-        self.message.end = bytes.len() as u16;
-        self.message.first_header = bytes.len() as u16;
-        let Some(mut at) = sight::start_line(bytes, self.message).or_else(|| self.odd_start_line()) else { return };
-        self.message.first_header = at as u16;
-        loop {
-            at = sight::header_lines(self, at);
-            if lane::chunk(bytes, at) == Some(b"\r\n") {
-                self.message.head_end = at as u16 + 2;
-                break;
-            }
-            let Some(next) = self.odd_line(at) else { break };
-            at = next;
-        }
-        self.finish();
-    }
-
-    /// Where the first header line begins; none if nothing more can be said of the datagram.
-    #[inline(never)]
-    fn odd_start_line(&mut self) -> Option<usize> {
-        let Some(first) = Cutter::new(self.bytes, 0).end(0) else {
-            self.start_line(self.bytes.len());
-            self.fault(Fault::NoHeadEnd);
-            return None;
-        };
-        self.start_line(first.at);
-        if self.message.fault == Some(Fault::NotSip) {
-            return None;
-        }
-        if first.bare {
-            self.fault(Fault::BareLineEnd);
-        }
-        Some(first.next)
-    }
-
-    /// The line at `at`, which is not written as nearly all are; where the next begins, if one does.
-    #[inline(never)]
-    fn odd_line(&mut self, at: usize) -> Option<usize> {
-        let Some(end) = Cutter::new(self.bytes, at).folded_end(at) else {
-            self.fault(Fault::NoHeadEnd);
-            return None;
-        };
-        if end.bare {
-            self.fault(Fault::BareLineEnd);
-        }
-        if end.at == at {
-            self.message.head_end = end.next as u16;
-            return None;
-        }
-        self.line(at, end);
-        Some(end.next)
     }
 
     /// The start line, which ends at `end`.

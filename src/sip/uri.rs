@@ -6,10 +6,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::address;
 use super::field::{self, Next};
 use super::lane::{self, AnyCase};
 use super::message::Span;
+use super::{address, copy};
 
 /// Scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,16 @@ pub struct NameAddr {
 #[must_use]
 pub fn parse(uri: &[u8]) -> Option<Uri<'_>> {
     // Longer than a datagram, it came from none.
-    let end = u16::try_from(uri.len()).ok()?;
-    parse_in(uri, Span { start: 0, end })
+    let span = Span { start: 0, end: u16::try_from(uri.len()).ok()? };
+    // With something behind, most are taken at sight.
+    let mut room = [0; 80];
+    match room.get_mut(..uri.len()) {
+        Some(front) if uri.len() <= 64 => {
+            copy::short(front, uri);
+            taken_apart(uri, span, parse_at(&room, span)?)
+        }
+        _ => parse_in(uri, span),
+    }
 }
 
 /// As [`parse`], of the URI at `span` of a datagram: faster than of a slice, as it may look at what
@@ -302,26 +310,24 @@ pub fn host_ip(host: &[u8]) -> Option<IpAddr> {
 /// Four numbers up to 255, in at most three digits each, without a leading zero.
 #[inline]
 fn ipv4(host: &[u8]) -> Option<Ipv4Addr> {
-    if !host.first()?.is_ascii_digit() || host.len() > 15 {
-        return None;
-    }
-    let (mut address, mut octet, mut digits, mut dots) = (0u32, 0u64, 0, 0);
-    for byte in host {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 {
-            if digits > 0 && octet == 0 {
-                return None;
-            }
-            octet = octet * 10 + u64::from(digit);
-            digits += 1;
-        } else if *byte == b'.' && digits > 0 && octet < 256 {
-            address = address << 8 | octet as u32;
-            (octet, digits, dots) = (0, 0, dots + 1);
-        } else {
+    let mut text = [0; 20];
+    copy::short(text.get_mut(..host.len()).filter(|_| host.len() < 16)?, host);
+    let mut at = 0;
+    let mut octets = [0; 4];
+    for octet in &mut octets {
+        let (number, count) = lane::few_digits(*lane::chunk(&text, at)?);
+        // Only a number as long as it must be has no leading zero.
+        let shortest = 1 + usize::from(number > 9) + usize::from(number > 99);
+        if number > 255 || count != shortest {
+            return None;
+        }
+        *octet = number as u8;
+        at += count + 1;
+        if at <= host.len() && text.get(at - 1) != Some(&b'.') {
             return None;
         }
     }
-    (dots == 3 && digits > 0 && octet < 256).then(|| Ipv4Addr::from_bits(address << 8 | octet as u32))
+    (at == host.len() + 1).then(|| Ipv4Addr::from_octets(octets))
 }
 
 /// Takes a header value apart. None if quotes or brackets are not balanced, white space stands
