@@ -74,7 +74,7 @@ pub(super) fn plain(bytes: &[u8], at: usize) -> Option<(Span, Span, usize)> {
         }
         _ => return None,
     };
-    let close = lane::stop(bytes, start, uri::unsound)?;
+    let close = lane::stop(bytes, start, uri::stop)?;
     let word = lane::word(bytes, close);
     if word as u8 != b'>' || close == start {
         return None;

@@ -169,13 +169,36 @@ pub(super) fn find(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> L
 /// is reached before.
 #[inline(always)]
 pub(super) fn stop(bytes: &[u8], mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
+    // As in `find`.
+    let bits = stop(Lane::new(chunk(bytes, at)?)).bits();
+    if bits != 0 {
+        return Some(at + bits.trailing_zeros() as usize);
+    }
     loop {
+        at += WIDTH;
         let bits = stop(Lane::new(chunk(bytes, at)?)).bits();
         if bits != 0 {
             return Some(at + bits.trailing_zeros() as usize);
         }
-        at += WIDTH;
     }
+}
+
+/// The port at `at` and how many digits it has; none if it is not one that can be sent to.
+#[inline(always)]
+pub(super) fn port(bytes: &[u8], at: usize) -> Option<(u16, usize)> {
+    let (mut number, mut count) = few_digits(*chunk(bytes, at)?);
+    if count == 4 {
+        // A fifth digit, perhaps more.
+        let [digit, behind] = chunk(bytes, at + 4)?.map(|byte: u8| byte.wrapping_sub(b'0'));
+        if digit <= 9 {
+            number = number * 10 + u32::from(digit);
+            count = 5;
+        }
+        if count == 5 && behind <= 9 {
+            return None;
+        }
+    }
+    (number != 0 && number <= 0xffff).then_some((number as u16, count))
 }
 
 #[inline(always)]

@@ -168,6 +168,7 @@ pub(super) fn header_lines(bytes: &[u8], watch: &Watch, message: &mut Message, s
     loop {
         let next = match name(bytes, at) {
             Some((header, value)) => line(bytes, watch, message, seen, header, at, value),
+            None if bytes.get(at) == Some(&b'\r') => return at,
             None => other_line(bytes, watch, message, seen, at),
         };
         let Some(next) = next else { return at };
@@ -198,26 +199,39 @@ fn line(
             let looked_for = watch.has_length(at - start - 2);
             return if looked_for { None } else { line_end(bytes, lane::stop(bytes, at, line_stop)?) };
         }
-        Header::Via if message.vias.count == 0 => return once(seen, SEEN_VIA, top_via(bytes, message, start, at)),
-        Header::From => {
-            let next = if *seen & SEEN_FROM == 0 { address(bytes, &mut message.from, start, at) } else { None };
-            return once(seen, SEEN_FROM, next);
+        Header::Via if message.vias.count == 0 => {
+            let next = top_via(bytes, message, start, at)?;
+            *seen |= SEEN_VIA;
+            return Some(next);
         }
-        Header::To => {
-            let next = if *seen & SEEN_TO == 0 { address(bytes, &mut message.to, start, at) } else { None };
-            return once(seen, SEEN_TO, next);
+        Header::From | Header::To => {
+            let from = header == Header::From;
+            let bit = if from { SEEN_FROM } else { SEEN_TO };
+            let next = address(bytes, if from { &mut message.from } else { &mut message.to }, start, at, *seen & bit)?;
+            *seen |= bit;
+            return Some(next);
         }
-        Header::CallId if *seen & SEEN_CALL_ID == 0 => return once(seen, SEEN_CALL_ID, call_id(bytes, message, at)),
-        Header::CSeq if *seen & SEEN_CSEQ == 0 => return once(seen, SEEN_CSEQ, cseq(bytes, message, at)),
+        Header::CallId if *seen & SEEN_CALL_ID == 0 => {
+            let next = call_id(bytes, message, at)?;
+            *seen |= SEEN_CALL_ID;
+            return Some(next);
+        }
+        Header::CSeq if *seen & SEEN_CSEQ == 0 => {
+            let next = cseq(bytes, message, at)?;
+            *seen |= SEEN_CSEQ;
+            return Some(next);
+        }
         Header::MaxForwards if *seen & SEEN_MAX_FORWARDS == 0 => {
             let (number, next) = number(bytes, at).filter(|(number, _)| number.value <= 255)?;
             message.max_forwards = Some(number);
-            return once(seen, SEEN_MAX_FORWARDS, Some(next));
+            *seen |= SEEN_MAX_FORWARDS;
+            return Some(next);
         }
         Header::ContentLength if *seen & SEEN_CONTENT_LENGTH == 0 => {
             let (number, next) = number(bytes, at)?;
             message.content_length = Some(number);
-            return once(seen, SEEN_CONTENT_LENGTH, Some(next));
+            *seen |= SEEN_CONTENT_LENGTH;
+            return Some(next);
         }
         Header::CallId
         | Header::CSeq
@@ -244,13 +258,6 @@ fn line(
     Some(next)
 }
 
-/// Marks what was taken as seen.
-#[inline(always)]
-fn once(seen: &mut u8, bit: u8, next: Option<usize>) -> Option<usize> {
-    *seen |= if next.is_some() { bit } else { 0 };
-    next
-}
-
 #[inline(always)]
 fn top_via(bytes: &[u8], message: &mut Message, start: usize, at: usize) -> Option<usize> {
     let stop = via::plain(bytes, at, &mut message.via)?;
@@ -264,10 +271,10 @@ fn top_via(bytes: &[u8], message: &mut Message, start: usize, at: usize) -> Opti
     Some(next)
 }
 
-#[inline(never)]
-fn address(bytes: &[u8], address: &mut Address, start: usize, at: usize) -> Option<usize> {
+#[inline(always)]
+fn address(bytes: &[u8], address: &mut Address, start: usize, at: usize, seen: u8) -> Option<usize> {
     let (uri, tag, stop) = address::plain(bytes, at)?;
-    let next = line_end(bytes, stop)?;
+    let next = line_end(bytes, stop).filter(|_| seen == 0)?;
     let line = Line { start: start as u16, value: Span::new(at, stop), next: next as u16 };
     *address = Address { line, uri, tag };
     Some(next)

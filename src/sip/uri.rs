@@ -178,7 +178,7 @@ pub(super) fn plain(bytes: &[u8], at: usize) -> Option<(Parts, usize)> {
     let at = at + 4;
     let mut user = Span::new(at, at);
     let mut host_at = at;
-    let stop = lane::stop(bytes, at, |lane| unsound(lane).or(lane.eq(b'@')))?;
+    let stop = lane::stop(bytes, at, |lane| stop(lane).or(lane.eq(b'@')))?;
     if bytes.get(stop) == Some(&b'@') {
         user.end = stop as u16;
         host_at = stop + 1;
@@ -189,8 +189,8 @@ pub(super) fn plain(bytes: &[u8], at: usize) -> Option<(Parts, usize)> {
     }
     let (mut next, mut port, mut params) = (host_end, None, Span::NONE);
     if bytes.get(next) == Some(&b':') {
-        let (number, count) = lane::digits(lane::word(bytes, next + 1));
-        port = Some(u16::try_from(number).ok().filter(|port| *port != 0 && count < 8)?);
+        let (number, count) = lane::port(bytes, next + 1)?;
+        port = Some(number);
         next += 1 + count;
     }
     let host_port = Span::new(host_at, next);
@@ -246,6 +246,12 @@ fn odd_parts(bytes: &[u8], span: Span) -> Option<Parts> {
         return Some(parts);
     }
     tail(bytes, host_end, end, &mut parts).then_some(parts)
+}
+
+/// As `unsound`, and `!`: where what is taken at sight stops.
+#[inline(always)]
+pub(super) fn stop(lane: lane::Lane) -> lane::Lane {
+    lane.up_to(b'"').or(lane.with(2).eq(b'>')).or(lane.eq(0x7f))
 }
 
 /// White space, control characters and what encloses URIs: never part of one.

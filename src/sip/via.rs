@@ -20,31 +20,35 @@ const MAGIC: AnyCase = AnyCase::new(b"z9hg4bk");
 #[inline(always)]
 pub(super) fn parse(bytes: &[u8], value: Span, via: &mut Via) -> Result<(), Fault> {
     let line = via.line;
-    if plain(bytes, value.start as usize, via) == Some(value.end as usize) {
+    if plain_alone(bytes, value.start as usize, via) == Some(value.end as usize) {
         return Ok(());
     }
     *via = Via { line, ..Via::NONE };
     odd(bytes, value.start as usize, value.end as usize, via)
 }
 
+#[inline(never)]
+fn plain_alone(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
+    plain(bytes, at, via)
+}
+
 /// Over UDP, no white space but one blank, each parameter that routing knows at most once, no other.
 /// Fills in all but the line and gives the offset behind the value, which whatever cannot go on ends:
 /// it is for the caller to see whether it may.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn plain(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
     if lane::chunk(bytes, at)? != b"SIP/2.0/UDP " {
         return None;
     }
     let start = at + 12;
     let stop = lane::stop(bytes, start, |lane| lane::plain(lane).not())?;
-    let word = lane::word(bytes, stop);
     if stop == start {
         return None;
     }
     let (mut next, mut port) = (stop, None);
-    if word as u8 == b':' {
-        let (number, count) = lane::digits(word >> 8);
-        port = Some(u16::try_from(number).ok().filter(|port| *port != 0 && count < 7)?);
+    if bytes.get(stop) == Some(&b':') {
+        let (number, count) = lane::port(bytes, stop + 1)?;
+        port = Some(number);
         next = stop + 1 + count;
     }
     let (host, sent_by) = (Span::new(start, stop), Span::new(start, next));
@@ -81,8 +85,7 @@ pub(super) fn plain(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
 fn plain_rport(bytes: &[u8], word: u64, at: usize) -> Option<(Rport, usize)> {
     match (word >> 48) as u8 {
         b'=' => {
-            let (number, count) = lane::digits(lane::word(bytes, at + 1));
-            let port = u16::try_from(number).ok().filter(|port| *port != 0 && count < 7)?;
+            let (port, count) = lane::port(bytes, at + 1)?;
             let stop = at + 1 + count;
             Some((Rport::Value { port, span: Span::new(at + 1, stop) }, stop))
         }
