@@ -3,7 +3,9 @@
 //! Driven by `scan` for From and To and by `uri` for single values. Told the bounds of a value in the
 //! datagram; never looks into the URI but for what would end it.
 
-use super::field::{LOOSE, Next, SPACE, byte_at, loose_end, next_param, quoted, run, skip_space, token, trim};
+use super::field::{
+    LOOSE, Next, SPACE, byte_at, loose_end, loose_stop, next_param, quoted, run, skip_space, token, trim,
+};
 use super::lane::{self, AnyCase, Lane};
 use super::message::{Address, Span};
 use super::uri::{self, NameAddr};
@@ -54,22 +56,16 @@ fn addr_spec(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
         .then_some((NameAddr { display: Span::NONE, uri, params: Span::NONE }, stop))
 }
 
-/// Parses the value of From or To; none if it is not sound.
-#[inline(never)]
-pub(super) fn address(bytes: &[u8], value: Span, address: &mut Address) -> Option<()> {
-    let (at, end) = (value.start as usize, value.end as usize);
-    plain(bytes, at, end, address).or_else(|| odd(bytes, at, end, address))
-}
-
-/// What nearly all write: quotes or none, `<>`, a tag or none, no white space but one blank.
+/// The URI and the tag of the value of From or To at `at`, and the offset behind it, if it is written
+/// as nearly all write it: quotes or none, `<>`, a tag or none, no white space but one blank.
 #[inline(always)]
-fn plain(bytes: &[u8], at: usize, end: usize, address: &mut Address) -> Option<()> {
+pub(super) fn plain(bytes: &[u8], at: usize) -> Option<(Span, Span, usize)> {
     let chunk: &[u8; 16] = lane::chunk(bytes, at)?;
     let start = match chunk {
         [b'<', ..] => at + 1,
         [b'"', ..] => {
             let lane = Lane::new(chunk);
-            let stops = lane.eq(b'"').or(lane.eq(b'\\')).bits() & !1 | 1 << 16;
+            let stops = lane.eq(b'"').or(lane.eq(b'\\')).or(lane.up_to(b'\r')).bits() & !1 | 1 << 16;
             let close = at + stops.trailing_zeros() as usize;
             if lane::chunk(bytes, close)? != b"\" <" {
                 return None;
@@ -78,27 +74,24 @@ fn plain(bytes: &[u8], at: usize, end: usize, address: &mut Address) -> Option<(
         }
         _ => return None,
     };
-    let close = lane::find(bytes, start, end, uri::unsound);
+    let close = lane::stop(bytes, start, uri::stop)?;
     let word = lane::word(bytes, close);
-    if word as u8 != b'>' || close >= end || close == start {
+    if word as u8 != b'>' || close == start {
         return None;
     }
-    let mut tag = Span::NONE;
-    if close + 1 < end {
-        let from = close + 6;
-        if !TAG_IS.is(word) || from >= end || loose_end(bytes, from, end) != end {
-            return None;
-        }
-        tag = Span::new(from, end);
+    let uri = Span::new(start, close);
+    if !TAG_IS.is(word) {
+        return Some((uri, Span::NONE, close + 1));
     }
-    address.uri = Span::new(start, close);
-    address.tag = tag;
-    Some(())
+    let stop = lane::stop(bytes, close + 6, loose_stop)?;
+    (stop > close + 6).then(|| (uri, Span::new(close + 6, stop), stop))
 }
 
+/// Parses the value of From or To; none if it is not sound.
 #[inline(never)]
-fn odd(bytes: &[u8], at: usize, end: usize, address: &mut Address) -> Option<()> {
-    let (found, mut at) = name_addr(bytes, at, end)?;
+pub(super) fn address(bytes: &[u8], value: Span, address: &mut Address) -> Option<()> {
+    let end = value.end as usize;
+    let (found, mut at) = name_addr(bytes, value.start as usize, end)?;
     address.uri = found.uri;
     loop {
         match next_param(bytes, at, end) {

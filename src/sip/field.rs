@@ -184,7 +184,7 @@ pub(super) fn quoted(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
 
 /// Where a run of what most values are made of may end; what else is loose is left to a closer look.
 #[inline(always)]
-fn loose_stop(lane: Lane) -> Lane {
+pub(super) fn loose_stop(lane: Lane) -> Lane {
     lane.up_to(b',').or(lane.within(b';', b'>')).or(lane.eq(b'\\')).or(lane.eq(0x7f))
 }
 

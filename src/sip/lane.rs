@@ -165,6 +165,42 @@ pub(super) fn find(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> L
     find_on(bytes, at + WIDTH, end, stop)
 }
 
+/// Offset of the first byte from `at` on for which `stop` says yes; none if the last lane of `bytes`
+/// is reached before.
+#[inline(always)]
+pub(super) fn stop(bytes: &[u8], mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
+    // As in `find`.
+    let bits = stop(Lane::new(chunk(bytes, at)?)).bits();
+    if bits != 0 {
+        return Some(at + bits.trailing_zeros() as usize);
+    }
+    loop {
+        at += WIDTH;
+        let bits = stop(Lane::new(chunk(bytes, at)?)).bits();
+        if bits != 0 {
+            return Some(at + bits.trailing_zeros() as usize);
+        }
+    }
+}
+
+/// The port at `at` and how many digits it has; none if it is not one that can be sent to.
+#[inline(always)]
+pub(super) fn port(bytes: &[u8], at: usize) -> Option<(u16, usize)> {
+    let (mut number, mut count) = few_digits(*chunk(bytes, at)?);
+    if count == 4 {
+        // A fifth digit, perhaps more.
+        let [digit, behind] = chunk(bytes, at + 4)?.map(|byte: u8| byte.wrapping_sub(b'0'));
+        if digit <= 9 {
+            number = number * 10 + u32::from(digit);
+            count = 5;
+        }
+        if count == 5 && behind <= 9 {
+            return None;
+        }
+    }
+    (number != 0 && number <= 0xffff).then_some((number as u16, count))
+}
+
 #[inline(always)]
 fn find_on(bytes: &[u8], mut at: usize, end: usize, stop: impl Fn(Lane) -> Lane) -> usize {
     while at < end {
@@ -274,6 +310,17 @@ pub(super) fn digits(word: u64) -> (u32, usize) {
     ((first.wrapping_add(second) >> 32) as u32, bits as usize / 8)
 }
 
+/// As `digits`, of four bytes.
+#[inline(always)]
+pub(super) const fn few_digits(bytes: [u8; 4]) -> (u32, usize) {
+    let digits = u32::from_le_bytes(bytes) ^ 0x3030_3030;
+    let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
+    let bits = others.trailing_zeros() & 0x38;
+    let digits = ((digits as u64) << (32 - bits)) as u32;
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    ((pairs & 0xff) * 100 + (pairs >> 16 & 0xff), bits as usize / 8)
+}
+
 /// Up to eight bytes to compare a [`word`] with, letters in any case.
 #[derive(Clone, Copy)]
 pub(super) struct AnyCase {
@@ -348,6 +395,20 @@ mod tests {
                     assert_eq!(bits, seen.unwrap_or(0), "{length} {stop} {at}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn few_digits_are_read_as_many_are() {
+        for number in 0..10_000u32 {
+            let text = format!("{number}\r\n\r\n...");
+            let bytes: [u8; 4] = text.as_bytes()[..4].try_into().unwrap();
+            assert_eq!(few_digits(bytes), digits(word(text.as_bytes(), 0)), "{number}");
+        }
+        for other in (0..=255u8).filter(|byte| !byte.is_ascii_digit()) {
+            assert_eq!(few_digits([b'1', other, b'9', other]), (1, 1));
+            assert_eq!(few_digits([other, b'9', b'9', b'9']), (0, 0));
+            assert_eq!(few_digits([b'7', b'0', other, 0xff]), (70, 2));
         }
     }
 

@@ -100,7 +100,9 @@ impl<'a> Cutter<'a> {
     #[inline(never)]
     fn odd_end(mut self, at: usize) -> (Self, Option<End>) {
         let mut end = self.end(at);
-        while let Some(End { next, bare: false, .. }) = end
+        // An empty line is the last, whatever the body begins with.
+        while let Some(End { at: stop, next, bare: false, .. }) = end
+            && stop > at
             && matches!(self.bytes.get(next), Some(b' ' | b'\t'))
         {
             end = self.end(next);

@@ -233,33 +233,36 @@ pub struct Message {
 }
 
 impl Message {
-    /// Nothing found.
-    pub(super) const EMPTY: Self = Self {
-        start: Start::Response { code: 0 },
-        scheme: Scheme::Other,
-        first_header: 0,
-        head_end: 0,
-        end: 0,
-        via: Via::NONE,
-        vias: Lines::NONE,
-        from: Address::NONE,
-        to: Address::NONE,
-        call_id: Span::NONE,
-        cseq: CSeq { number: 0, value: Span::NONE, method: Span::NONE, digits: Span::NONE },
-        max_forwards: None,
-        content_length: None,
-        expires: None,
-        route: Lines::NONE,
-        record_route: Lines::NONE,
-        contact: Lines::NONE,
-        path: Lines::NONE,
-        proxy_require: Lines::NONE,
-        supported: Lines::NONE,
-        replaces: Lines::NONE,
-        join: Lines::NONE,
-        watched: [Lines::NONE; WATCH_MAX],
-        fault: None,
-    };
+    /// Nothing found. Not a constant, which would be copied by a call.
+    #[inline(always)]
+    pub(super) fn empty() -> Self {
+        Self {
+            start: Start::Response { code: 0 },
+            scheme: Scheme::Other,
+            first_header: 0,
+            head_end: 0,
+            end: 0,
+            via: Via::NONE,
+            vias: Lines::NONE,
+            from: Address::NONE,
+            to: Address::NONE,
+            call_id: Span::NONE,
+            cseq: CSeq { number: 0, value: Span::NONE, method: Span::NONE, digits: Span::NONE },
+            max_forwards: None,
+            content_length: None,
+            expires: None,
+            route: Lines::NONE,
+            record_route: Lines::NONE,
+            contact: Lines::NONE,
+            path: Lines::NONE,
+            proxy_require: Lines::NONE,
+            supported: Lines::NONE,
+            replaces: Lines::NONE,
+            join: Lines::NONE,
+            watched: [Lines::NONE; WATCH_MAX],
+            fault: None,
+        }
+    }
 
     /// Whether it is a request.
     #[inline]

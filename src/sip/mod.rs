@@ -15,6 +15,7 @@ pub mod message;
 pub mod names;
 pub mod reply;
 pub mod scan;
+mod sight;
 mod start;
 pub mod text;
 pub mod uri;

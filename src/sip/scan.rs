@@ -12,7 +12,7 @@ use super::lane::{self, AnyCase};
 use super::lines::{self, Cutter, End};
 use super::message::{Line, Lines, Message, Number, Span, Start};
 use super::names::{Header, Method, Watch};
-use super::{start, uri, via};
+use super::{sight, start, uri, via};
 
 /// Longest datagram that spans can describe.
 const LENGTH_MAX: usize = u16::MAX as usize;
@@ -26,14 +26,72 @@ const VERSION: AnyCase = AnyCase::new(b" sip/2.0");
 #[must_use]
 pub fn scan(bytes: &[u8], watch: &Watch) -> Message {
     // Inlined so that the message is filled in where the caller keeps it.
-    let mut message = Message::EMPTY;
+    let mut message = Message::empty();
     fill(bytes, watch, &mut message);
     message
 }
 
 #[inline(never)]
 fn fill(bytes: &[u8], watch: &Watch, message: &mut Message) {
-    Scan { bytes, watch, seen: 0, message }.run();
+    if bytes.len() > LENGTH_MAX {
+        return message.blame(Fault::TooLong);
+    }
+    message.head_end = bytes.len() as u16;
+    message.end = bytes.len() as u16;
+    message.first_header = bytes.len() as u16;
+    let first = sight::start_line(bytes, message).or_else(|| odd_start_line(bytes, watch, message));
+    let Some(mut at) = first else { return };
+    message.first_header = at as u16;
+    let mut seen = 0;
+    loop {
+        at = sight::header_lines(bytes, watch, message, &mut seen, at);
+        if lane::chunk(bytes, at) == Some(b"\r\n") {
+            message.head_end = at as u16 + 2;
+            break;
+        }
+        let Some(next) = odd_line(bytes, watch, message, &mut seen, at) else { break };
+        at = next;
+    }
+    Scan { bytes, watch, seen, message }.finish();
+}
+
+/// Where the first header line begins; none if nothing more can be said of the datagram.
+#[inline(never)]
+fn odd_start_line(bytes: &[u8], watch: &Watch, message: &mut Message) -> Option<usize> {
+    let mut scan = Scan { bytes, watch, seen: 0, message };
+    let Some(first) = Cutter::new(bytes, 0).end(0) else {
+        scan.start_line(bytes.len());
+        scan.fault(Fault::NoHeadEnd);
+        return None;
+    };
+    scan.start_line(first.at);
+    if scan.message.fault == Some(Fault::NotSip) {
+        return None;
+    }
+    if first.bare {
+        scan.fault(Fault::BareLineEnd);
+    }
+    Some(first.next)
+}
+
+/// The line at `at`, which is not written as nearly all are; where the next begins, if one does.
+#[inline(never)]
+fn odd_line(bytes: &[u8], watch: &Watch, message: &mut Message, seen: &mut u8, at: usize) -> Option<usize> {
+    let mut scan = Scan { bytes, watch, seen: *seen, message };
+    let Some(end) = Cutter::new(bytes, at).folded_end(at) else {
+        scan.fault(Fault::NoHeadEnd);
+        return None;
+    };
+    if end.bare {
+        scan.fault(Fault::BareLineEnd);
+    }
+    if end.at == at {
+        scan.message.head_end = end.next as u16;
+        return None;
+    }
+    scan.line(at, end);
+    *seen = scan.seen;
+    Some(end.next)
 }
 
 struct Scan<'a> {
@@ -44,60 +102,19 @@ struct Scan<'a> {
     message: &'a mut Message,
 }
 
-const SEEN_VIA: u8 = 1;
-const SEEN_FROM: u8 = 2;
-const SEEN_TO: u8 = 4;
-const SEEN_CALL_ID: u8 = 8;
-const SEEN_CSEQ: u8 = 16;
-const SEEN_MAX_FORWARDS: u8 = 32;
-const SEEN_CONTENT_LENGTH: u8 = 64;
+pub(super) const SEEN_VIA: u8 = 1;
+pub(super) const SEEN_FROM: u8 = 2;
+pub(super) const SEEN_TO: u8 = 4;
+pub(super) const SEEN_CALL_ID: u8 = 8;
+pub(super) const SEEN_CSEQ: u8 = 16;
+pub(super) const SEEN_MAX_FORWARDS: u8 = 32;
+pub(super) const SEEN_CONTENT_LENGTH: u8 = 64;
 const SEEN_ALL: u8 = SEEN_VIA | SEEN_FROM | SEEN_TO | SEEN_CALL_ID | SEEN_CSEQ;
 
 impl Scan<'_> {
     #[inline(always)]
     fn fault(&mut self, fault: Fault) {
         self.message.blame(fault);
-    }
-
-    #[inline(always)]
-    fn run(&mut self) {
-        let bytes = self.bytes;
-        if bytes.len() > LENGTH_MAX {
-            return self.fault(Fault::TooLong);
-        }
-        let mut cutter = Cutter::new(bytes, 0);
-        self.message.head_end = bytes.len() as u16;
-        self.message.end = bytes.len() as u16;
-        self.message.first_header = bytes.len() as u16;
-        let Some(first) = cutter.end(0) else {
-            self.start_line(bytes.len());
-            return self.fault(Fault::NoHeadEnd);
-        };
-        self.start_line(first.at);
-        if self.message.fault == Some(Fault::NotSip) {
-            return;
-        }
-        self.message.first_header = first.next as u16;
-        if first.bare {
-            self.fault(Fault::BareLineEnd);
-        }
-        let mut at = first.next;
-        loop {
-            let Some(end) = cutter.folded_end(at) else {
-                self.fault(Fault::NoHeadEnd);
-                break;
-            };
-            if end.bare {
-                self.fault(Fault::BareLineEnd);
-            }
-            if end.at == at {
-                self.message.head_end = end.next as u16;
-                break;
-            }
-            self.line(at, end);
-            at = end.next;
-        }
-        self.finish();
     }
 
     /// The start line, which ends at `end`.
@@ -147,20 +164,11 @@ impl Scan<'_> {
     /// A header line that starts at `start`.
     #[inline(always)]
     fn line(&mut self, start: usize, end: End) {
-        let bytes = self.bytes;
-        if let Some((header, length)) = lines::plain(bytes, start, end.at, self.watch)
-            && let Some([first, second]) = lane::chunk(bytes, start + length + 1)
-        {
-            if header == Header::Other && matches!(first, b' '..=b'~') {
-                return;
+        match lines::name(self.bytes, start, end.at, self.watch) {
+            Ok(name) => {
+                let value = field::trim(self.bytes, name.value.min(end.at), end.at);
+                self.header(name.header, start, value, end.next);
             }
-            // One blank in front, none behind, is what nearly all write.
-            if *first == b' ' && *second > b' ' && end.tight {
-                return self.header(header, start, Span::new(start + length + 2, end.at), end.next);
-            }
-        }
-        match odd_line(bytes, start, end.at, self.watch) {
-            Ok((header, value)) => self.header(header, start, value, end.next),
             Err(fault) => self.fault(fault),
         }
     }
@@ -183,20 +191,20 @@ impl Scan<'_> {
             Header::MaxForwards => self.max_forwards(value),
             Header::ContentLength => self.content_length(value),
             Header::Expires => self.expires(value),
-            Header::Route => message.route.add(line),
-            Header::RecordRoute => message.record_route.add(line),
-            Header::Contact => message.contact.add(line),
-            Header::Path => message.path.add(line),
-            Header::ProxyRequire => message.proxy_require.add(line),
-            Header::Supported => message.supported.add(line),
-            Header::Replaces => message.replaces.add(line),
-            Header::Join => message.join.add(line),
-            Header::Watched(index) => {
-                if let Some(lines) = message.watched.get_mut(index as usize) {
+            Header::Route
+            | Header::RecordRoute
+            | Header::Contact
+            | Header::Path
+            | Header::ProxyRequire
+            | Header::Supported
+            | Header::Replaces
+            | Header::Join
+            | Header::Watched(_)
+            | Header::Other => {
+                if let Some(lines) = message.lines(header) {
                     lines.add(line);
                 }
             }
-            Header::Other => {}
         }
     }
 
@@ -337,13 +345,6 @@ fn odd_status_line(word: u64, message: &mut Message) {
     message.blame(if SIP_2_0.is(word) { Fault::StartLine } else { Fault::Version });
 }
 
-/// A header line that is not written as nearly all are.
-#[inline(never)]
-fn odd_line(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Result<(Header, Span), Fault> {
-    let name = lines::name(bytes, start, end, watch)?;
-    Ok((name.header, field::trim(bytes, name.value.min(end), end)))
-}
-
 /// The method that stands before `end`, and its name's length.
 #[inline(never)]
 fn uncommon(bytes: &[u8], end: usize) -> (Method, usize) {
@@ -352,6 +353,31 @@ fn uncommon(bytes: &[u8], end: usize) -> (Method, usize) {
 }
 
 impl Message {
+    /// The lines of a header whose values are not looked into here.
+    #[inline(always)]
+    pub(super) fn lines(&mut self, header: Header) -> Option<&mut Lines> {
+        Some(match header {
+            Header::Via => &mut self.vias,
+            Header::Route => &mut self.route,
+            Header::RecordRoute => &mut self.record_route,
+            Header::Contact => &mut self.contact,
+            Header::Path => &mut self.path,
+            Header::ProxyRequire => &mut self.proxy_require,
+            Header::Supported => &mut self.supported,
+            Header::Replaces => &mut self.replaces,
+            Header::Join => &mut self.join,
+            Header::Watched(index) => return self.watched.get_mut(index as usize),
+            Header::From
+            | Header::To
+            | Header::CallId
+            | Header::CSeq
+            | Header::MaxForwards
+            | Header::ContentLength
+            | Header::Expires
+            | Header::Other => return None,
+        })
+    }
+
     #[cold]
     #[inline(never)]
     pub(super) fn blame(&mut self, fault: Fault) {
@@ -361,7 +387,7 @@ impl Message {
 
 impl Lines {
     #[inline(always)]
-    fn add(&mut self, line: Line) {
+    pub(super) fn add(&mut self, line: Line) {
         if self.count == 0 {
             self.first = line;
         }

@@ -6,10 +6,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::address;
 use super::field::{self, Next};
 use super::lane::{self, AnyCase};
 use super::message::Span;
+use super::{address, copy};
 
 /// Scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,16 @@ pub struct NameAddr {
 #[must_use]
 pub fn parse(uri: &[u8]) -> Option<Uri<'_>> {
     // Longer than a datagram, it came from none.
-    let end = u16::try_from(uri.len()).ok()?;
-    parse_in(uri, Span { start: 0, end })
+    let span = Span { start: 0, end: u16::try_from(uri.len()).ok()? };
+    // With something behind, most are taken at sight.
+    let mut room = [0; 80];
+    match room.get_mut(..uri.len()) {
+        Some(front) if uri.len() <= 64 => {
+            copy::short(front, uri);
+            taken_apart(uri, span, parse_at(&room, span)?)
+        }
+        _ => parse_in(uri, span),
+    }
 }
 
 /// As [`parse`], of the URI at `span` of a datagram: faster than of a slice, as it may look at what
@@ -77,8 +85,12 @@ pub fn parse(uri: &[u8]) -> Option<Uri<'_>> {
 #[inline(always)]
 #[must_use]
 pub fn parse_in(bytes: &[u8], span: Span) -> Option<Uri<'_>> {
+    taken_apart(bytes, span, parse_at(bytes, span)?)
+}
+
+#[inline(always)]
+fn taken_apart(bytes: &[u8], span: Span, parts: Parts) -> Option<Uri<'_>> {
     let uri = span.of(bytes);
-    let parts = parse_at(bytes, span)?;
     let all = parts.user.of(bytes);
     let split = if parts.scheme.has_host() {
         let (start, end) = (parts.user.start.into(), parts.user.end.into());
@@ -156,9 +168,52 @@ fn scheme(bytes: &[u8], at: usize, end: usize) -> Option<(Scheme, usize)> {
     (stop < end).then_some((scheme, stop))
 }
 
+/// The URI at `at`, of sip, with nothing but user, host, port and parameters, and the offset behind
+/// it. Whatever cannot go on ends it: it is for the caller to see whether it may.
+#[inline(always)]
+pub(super) fn plain(bytes: &[u8], at: usize) -> Option<(Parts, usize)> {
+    if !SIP.is(lane::word(bytes, at)) {
+        return None;
+    }
+    let at = at + 4;
+    let mut user = Span::new(at, at);
+    let mut host_at = at;
+    let stop = lane::stop(bytes, at, |lane| stop(lane).or(lane.eq(b'@')))?;
+    if bytes.get(stop) == Some(&b'@') {
+        user.end = stop as u16;
+        host_at = stop + 1;
+    }
+    let host_end = lane::stop(bytes, host_at, |lane| lane::plain(lane).not())?;
+    if host_end == host_at || stop == at {
+        return None;
+    }
+    let (mut next, mut port, mut params) = (host_end, None, Span::NONE);
+    if bytes.get(next) == Some(&b':') {
+        let (number, count) = lane::port(bytes, next + 1)?;
+        port = Some(number);
+        next += 1 + count;
+    }
+    let host_port = Span::new(host_at, next);
+    if bytes.get(next) == Some(&b';') {
+        let stop = lane::stop(bytes, next, |lane| unsound(lane).or(lane.eq(b'@')).or(lane.eq(b'?')))?;
+        params = Span::new(next + 1, stop);
+        next = stop;
+    }
+    let host = Span::new(host_at, host_end);
+    Some((Parts { scheme: Scheme::Sip, user, host, port, host_port, params, headers: Span::NONE }, next))
+}
+
 /// Takes the URI at `span` apart.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn parse_at(bytes: &[u8], span: Span) -> Option<Parts> {
+    match plain(bytes, span.start.into()) {
+        Some((parts, stop)) if stop == span.end as usize => Some(parts),
+        _ => odd_parts(bytes, span),
+    }
+}
+
+#[inline(never)]
+fn odd_parts(bytes: &[u8], span: Span) -> Option<Parts> {
     let (at, end) = (span.start as usize, span.end as usize);
     let (scheme, at) = scheme(bytes, at, end)?;
     let stop = lane::find(bytes, at, end, |lane| unsound(lane).or(lane.eq(b'@')));
@@ -191,6 +246,12 @@ pub(super) fn parse_at(bytes: &[u8], span: Span) -> Option<Parts> {
         return Some(parts);
     }
     tail(bytes, host_end, end, &mut parts).then_some(parts)
+}
+
+/// As `unsound`, and `!`: where what is taken at sight stops.
+#[inline(always)]
+pub(super) fn stop(lane: lane::Lane) -> lane::Lane {
+    lane.up_to(b'"').or(lane.with(2).eq(b'>')).or(lane.eq(0x7f))
 }
 
 /// White space, control characters and what encloses URIs: never part of one.
@@ -255,26 +316,24 @@ pub fn host_ip(host: &[u8]) -> Option<IpAddr> {
 /// Four numbers up to 255, in at most three digits each, without a leading zero.
 #[inline]
 fn ipv4(host: &[u8]) -> Option<Ipv4Addr> {
-    if !host.first()?.is_ascii_digit() || host.len() > 15 {
-        return None;
-    }
-    let (mut address, mut octet, mut digits, mut dots) = (0u32, 0u64, 0, 0);
-    for byte in host {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 {
-            if digits > 0 && octet == 0 {
-                return None;
-            }
-            octet = octet * 10 + u64::from(digit);
-            digits += 1;
-        } else if *byte == b'.' && digits > 0 && octet < 256 {
-            address = address << 8 | octet as u32;
-            (octet, digits, dots) = (0, 0, dots + 1);
-        } else {
+    let mut text = [0; 20];
+    copy::short(text.get_mut(..host.len()).filter(|_| host.len() < 16)?, host);
+    let mut at = 0;
+    let mut octets = [0; 4];
+    for octet in &mut octets {
+        let (number, count) = lane::few_digits(*lane::chunk(&text, at)?);
+        // Only a number as long as it must be has no leading zero.
+        let shortest = 1 + usize::from(number > 9) + usize::from(number > 99);
+        if number > 255 || count != shortest {
+            return None;
+        }
+        *octet = number as u8;
+        at += count + 1;
+        if at <= host.len() && text.get(at - 1) != Some(&b'.') {
             return None;
         }
     }
-    (dots == 3 && digits > 0 && octet < 256).then(|| Ipv4Addr::from_bits(address << 8 | octet as u32))
+    (at == host.len() + 1).then(|| Ipv4Addr::from_octets(octets))
 }
 
 /// Takes a header value apart. None if quotes or brackets are not balanced, white space stands

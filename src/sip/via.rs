@@ -4,7 +4,7 @@
 //! the grammar has it (RFC 3261 20.42); both say the same. Never looks behind the value's end.
 
 use super::fault::Fault;
-use super::field::{Next, Param, byte_at, digits, host, loose_end, next_param, port, skip_space, token};
+use super::field::{self, Next, Param, byte_at, digits, host, loose_stop, next_param, skip_space, token};
 use super::lane::{self, AnyCase};
 use super::message::{Rport, Span, Via};
 
@@ -14,50 +14,91 @@ const RPORT: AnyCase = AnyCase::new(b"rport");
 const BRANCH_IS: AnyCase = AnyCase::new(b";branch=");
 const RECEIVE: AnyCase = AnyCase::new(b";receive");
 const D_IS: AnyCase = AnyCase::new(b"d=");
-const RPORT_END: AnyCase = AnyCase::new(b";rport;");
-const RPORT_IS: AnyCase = AnyCase::new(b";rport=");
 const MAGIC: AnyCase = AnyCase::new(b"z9hg4bk");
 
 /// Parses the first value in `value`, which is that of a Via line, into `via`.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn parse(bytes: &[u8], value: Span, via: &mut Via) -> Result<(), Fault> {
-    let (at, end) = (value.start as usize, value.end as usize);
-    plain(bytes, at, end, via).ok_or(()).or_else(|()| odd(bytes, at, end, via))
+    let line = via.line;
+    if plain_alone(bytes, value.start as usize, via) == Some(value.end as usize) {
+        return Ok(());
+    }
+    *via = Via { line, ..Via::NONE };
+    odd(bytes, value.start as usize, value.end as usize, via)
+}
+
+#[inline(never)]
+fn plain_alone(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
+    plain(bytes, at, via)
 }
 
 /// Over UDP, no white space but one blank, each parameter that routing knows at most once, no other.
+/// Fills in all but the line and gives the offset behind the value, which whatever cannot go on ends:
+/// it is for the caller to see whether it may.
 #[inline(always)]
-fn plain(bytes: &[u8], at: usize, end: usize, via: &mut Via) -> Option<()> {
+pub(super) fn plain(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
     if lane::chunk(bytes, at)? != b"SIP/2.0/UDP " {
         return None;
     }
     let start = at + 12;
-    if start >= end {
-        return None;
-    }
-    let stop = lane::plain_end(bytes, start, end);
-    let word = lane::word(bytes, stop);
+    let stop = lane::stop(bytes, start, |lane| lane::plain(lane).not())?;
     if stop == start {
         return None;
     }
-    let (mut port, mut next) = (None, stop);
-    if word as u8 == b':' {
-        let (number, count) = lane::digits(word >> 8);
-        port = Some(u16::try_from(number).ok().filter(|port| *port != 0 && count < 7)?);
+    let (mut next, mut port) = (stop, None);
+    if bytes.get(stop) == Some(&b':') {
+        let (number, count) = lane::port(bytes, stop + 1)?;
+        port = Some(number);
         next = stop + 1 + count;
     }
-    let mut found = Via { port, host: Span::new(start, stop), sent_by: Span::new(start, next), ..Via::NONE };
-    while next < end {
-        next = plain_param(bytes, next, end, &mut found)?;
+    let (host, sent_by) = (Span::new(start, stop), Span::new(start, next));
+    let (mut branch, mut received, mut rport) = (Span::NONE, Span::NONE, Rport::Absent);
+    loop {
+        let word = lane::word(bytes, next);
+        if word as u8 != b';' {
+            break;
+        }
+        if BRANCH_IS.is(word) && branch.is_empty() {
+            branch = plain_value(bytes, next + 8)?;
+            if branch.len() == 7 {
+                return None;
+            }
+            next = branch.end.into();
+        } else if RPORT.is(word >> 8) && rport == Rport::Absent {
+            (rport, next) = plain_rport(bytes, word, next + 6)?;
+        } else if RECEIVE.is(word) && D_IS.is(lane::word(bytes, next + 8)) && received.is_empty() {
+            received = plain_value(bytes, next + 10)?;
+            next = received.end.into();
+        } else {
+            return None;
+        }
     }
-    if next > end {
-        return None;
-    }
-    (via.host, via.port, via.sent_by) = (found.host, found.port, found.sent_by);
-    (via.branch, via.received, via.rport) = (found.branch, found.received, found.rport);
+    (via.host, via.port, via.sent_by) = (host, port, sent_by);
     via.transport = Span::new(at + 8, at + 11);
-    via.value = Span::new(at, end);
-    Some(())
+    (via.branch, via.received, via.rport) = (branch, received, rport);
+    via.value = Span::new(at, next);
+    Some(next)
+}
+
+/// The rport parameter whose name ends at `at`, and the offset behind it. `word` begins at its `;`.
+#[inline(always)]
+fn plain_rport(bytes: &[u8], word: u64, at: usize) -> Option<(Rport, usize)> {
+    match (word >> 48) as u8 {
+        b'=' => {
+            let (port, count) = lane::port(bytes, at + 1)?;
+            let stop = at + 1 + count;
+            Some((Rport::Value { port, span: Span::new(at + 1, stop) }, stop))
+        }
+        b';' | b'\r' | b',' => Some((Rport::Asked { at: at as u16 }, at)),
+        _ => None,
+    }
+}
+
+/// The value at `start`, of what most values are made of.
+#[inline(always)]
+fn plain_value(bytes: &[u8], start: usize) -> Option<Span> {
+    let stop = lane::stop(bytes, start, loose_stop)?;
+    (stop > start).then(|| Span::new(start, stop))
 }
 
 #[inline(never)]
@@ -72,7 +113,7 @@ fn odd(bytes: &[u8], at: usize, end: usize, via: &mut Via) -> Result<(), Fault> 
     via.host = Span::new(start, stop);
     let colon = skip_space(bytes, stop, end);
     if byte_at(bytes, colon, end) == b':' {
-        let (port, digits_end) = port(bytes, skip_space(bytes, colon + 1, end), end).ok_or(Fault::Via)?;
+        let (port, digits_end) = field::port(bytes, skip_space(bytes, colon + 1, end), end).ok_or(Fault::Via)?;
         via.port = Some(port);
         stop = digits_end;
     }
@@ -114,50 +155,6 @@ fn params(bytes: &[u8], mut at: usize, end: usize, via: &mut Via) -> Result<usiz
             Next::Fault => return Err(Fault::Via),
         }
     }
-}
-
-/// A parameter that routing knows, without white space, and sound; none if it is anything else.
-#[inline(always)]
-fn plain_param(bytes: &[u8], at: usize, end: usize, via: &mut Via) -> Option<usize> {
-    let word = lane::word(bytes, at);
-    if BRANCH_IS.is(word) {
-        let value = plain_value(bytes, at + 8, end)?;
-        if !via.branch.is_empty() || value.len() == 7 {
-            return None;
-        }
-        via.branch = value;
-        return Some(value.end.into());
-    }
-    if RPORT_IS.is(word) {
-        let (number, count) = lane::digits(lane::word(bytes, at + 7));
-        let port = u16::try_from(number).ok().filter(|port| *port != 0 && count < 7)?;
-        let stop = at + 7 + count;
-        if via.rport != Rport::Absent || (stop < end && bytes.get(stop) != Some(&b';')) {
-            return None;
-        }
-        via.rport = Rport::Value { port, span: Span::new(at + 7, stop) };
-        return Some(stop);
-    }
-    if RECEIVE.is(word) && D_IS.is(lane::word(bytes, at + 8)) {
-        let value = plain_value(bytes, at + 10, end)?;
-        if !via.received.is_empty() {
-            return None;
-        }
-        via.received = value;
-        return Some(value.end.into());
-    }
-    let last = word & 0xffff_ffff_ffff | u64::from(b';') << 48;
-    if RPORT_END.is(if at + 6 == end { last } else { word }) && via.rport == Rport::Absent {
-        via.rport = Rport::Asked { at: (at + 6) as u16 };
-        return Some(at + 6);
-    }
-    None
-}
-
-#[inline(always)]
-fn plain_value(bytes: &[u8], start: usize, end: usize) -> Option<Span> {
-    let stop = loose_end(bytes, start, end);
-    (stop > start).then(|| Span::new(start, stop))
 }
 
 #[inline(never)]
