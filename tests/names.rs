@@ -240,3 +240,24 @@ fn a_drain_is_posted_and_ends_by_itself_when_nothing_is_pending() {
     rig.stopped.recv_timeout(LIMIT).unwrap();
     assert!(rig.control.wait());
 }
+
+#[test]
+fn a_record_that_changes_while_a_reload_is_refused_is_followed() {
+    let server = NameServer::start();
+    server.set("pbx.test", &[[127, 0, 0, 9]]);
+    let (rig, _) = Rig::start(&server, "pbx.test");
+    server.set("pbx.test", &[[127, 0, 0, 10]]);
+    let mut bad = wish("none.test");
+    bad.names = vec!["none.test".to_owned(), "pbx.test".to_owned()];
+    *rig.next.lock().unwrap() = Ok(bad);
+    assert!(rig.control.reload().is_err());
+    let until = Instant::now() + LIMIT;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let state = rig.posted.recv_timeout(left).expect("the node's new address is followed");
+        if address(&state) == IpAddr::from([127, 0, 0, 10]) {
+            break;
+        }
+    }
+    rig.end();
+}
