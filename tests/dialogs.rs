@@ -381,6 +381,8 @@ fn a_strict_router_before_us_is_repaired() {
     let bye = rig.from_client(&inside("BYE", &uri, &line, "192.0.2.50:5060", false));
     assert!(bye.text().starts_with("BYE sip:bob@10.0.0.99:5070 SIP/2.0\r\n"), "{}", bye.text());
     assert!(bye.all("Route").is_empty());
+    let bare = inside("BYE", &uri, &format!("Route: {}\r\n", ours[0]), "192.0.2.50:5060", false);
+    assert_eq!(rig.from_client(&bare).reply(), Some(400), "the target is gone");
 }
 
 #[test]

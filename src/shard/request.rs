@@ -145,6 +145,10 @@ impl Core {
     #[inline(never)]
     fn searched(&self, incoming: &Incoming<'_>, course: &mut Course) -> Result<(), Refusal> {
         let found = self.routes(incoming)?;
+        if found.strict && found.next.is_none() {
+            // A strict router leaves the target in the last Route (16.4): without it there is none.
+            return Err(Refusal::Answer(400));
+        }
         let ends_here = found.next.is_none() && !found.strict && found.cookie.is_none();
         // What a client asks of somebody else is told by key, whatever its request-URI says.
         let may_end = incoming.from_node || matches!(incoming.method, Method::Options | Method::Unknown);
