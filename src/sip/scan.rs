@@ -541,4 +541,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_body_that_begins_with_a_blank_is_no_fold_of_the_empty_line() {
+        let head = "BYE sip:a SIP/2.0\r\nX: 1\r\n\r\n";
+        for body in [" b\r\n", "\tb: c\r\n\r\n"] {
+            let bytes = format!("{head}{body}");
+            let message = scan(bytes.as_bytes(), &Watch::NONE);
+            assert_eq!(message.head_end as usize, head.len());
+            assert_eq!(crate::sip::headers(bytes.as_bytes(), &message).count(), 1);
+        }
+    }
 }
