@@ -125,7 +125,7 @@ impl Scan<'_> {
             return self.status_line(word, end);
         }
         let version = end.saturating_sub(8);
-        let (method, stop) = Method::common(word).unwrap_or_else(|| uncommon(self.bytes, end));
+        let (method, stop) = Method::frequent(word).unwrap_or_else(|| uncommon(self.bytes, end));
         let plain = stop > 0 && field::byte_at(self.bytes, stop, end) == b' ' && stop < version;
         if !plain || !VERSION.is(lane::word(self.bytes, version)) {
             return start::odd_request_line(self.bytes, end, self.message);

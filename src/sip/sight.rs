@@ -151,7 +151,7 @@ pub(super) fn start_line(bytes: &[u8], message: &mut Message) -> Option<usize> {
         message.start = Start::Response { code };
         return Some(next);
     }
-    let (method, length) = Method::common(word)?;
+    let (method, length) = Method::frequent(word)?;
     let (parts, stop) = uri::plain(bytes, length + 1)?;
     if lane::chunk(bytes, stop)? != b" SIP/2.0" {
         return None;
