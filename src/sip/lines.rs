@@ -31,8 +31,6 @@ pub(super) struct End {
     pub(super) next: usize,
     /// It is a CR or LF alone.
     pub(super) bare: bool,
-    /// No white space stands in front of it, as far as a glance tells.
-    pub(super) tight: bool,
 }
 
 impl<'a> Cutter<'a> {
@@ -64,10 +62,10 @@ impl<'a> Cutter<'a> {
         let at = self.base + self.ends.trailing_zeros() as usize;
         self.ends &= self.ends - 1;
         if lane::word(self.bytes, at) as u16 != u16::from_le_bytes(*b"\r\n") {
-            return Some(End { at, next: at + 1, bare: true, tight: false });
+            return Some(End { at, next: at + 1, bare: true });
         }
         self.ends &= self.ends.wrapping_sub(1);
-        Some(End { at, next: at + 2, bare: false, tight: false })
+        Some(End { at, next: at + 2, bare: false })
     }
 
     /// The end of the header line that `at` stands in, folds included.
@@ -88,7 +86,7 @@ impl<'a> Cutter<'a> {
             if word & 0xff_ff00 == u32::from_le_bytes(*b"\0\r\n\0") && (word >> 24 > 0x20 || !folds()) {
                 self.ends &= self.ends - 1;
                 self.ends &= self.ends.wrapping_sub(1);
-                return Some(End { at: cr, next: cr + 2, bare: false, tight: word as u8 > b' ' });
+                return Some(End { at: cr, next: cr + 2, bare: false });
             }
         }
         let end;

@@ -9,6 +9,8 @@ mod copy;
 pub mod edit;
 pub mod fault;
 mod field;
+mod host;
+mod key;
 mod lane;
 mod lines;
 pub mod message;

@@ -30,7 +30,7 @@ impl Method {
     /// The method whose name and the blank behind it a request that begins with `word` begins with,
     /// and its name's length. Only what calls are made of.
     #[inline(always)]
-    pub(super) const fn usual(word: u64) -> Option<(Self, usize)> {
+    pub(super) const fn frequent(word: u64) -> Option<(Self, usize)> {
         const fn begins(word: u64, text: &[u8; 8], length: usize) -> bool {
             (word ^ u64::from_le_bytes(*text)) << (64 - 8 * length) == 0
         }

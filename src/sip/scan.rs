@@ -125,7 +125,7 @@ impl Scan<'_> {
             return self.status_line(word, end);
         }
         let version = end.saturating_sub(8);
-        let (method, stop) = Method::usual(word).unwrap_or_else(|| uncommon(self.bytes, end));
+        let (method, stop) = Method::frequent(word).unwrap_or_else(|| uncommon(self.bytes, end));
         let plain = stop > 0 && field::byte_at(self.bytes, stop, end) == b' ' && stop < version;
         if !plain || !VERSION.is(lane::word(self.bytes, version)) {
             return start::odd_request_line(self.bytes, end, self.message);
@@ -539,6 +539,17 @@ mod tests {
                 let headers: Vec<_> = lines.iter().map(|line| line.header).collect();
                 assert_eq!(headers, [Header::Other, Header::Other, Header::Other, Header::ContentLength]);
             }
+        }
+    }
+
+    #[test]
+    fn a_body_that_begins_with_a_blank_is_no_fold_of_the_empty_line() {
+        let head = "BYE sip:a SIP/2.0\r\nX: 1\r\n\r\n";
+        for body in [" b\r\n", "\tb: c\r\n\r\n"] {
+            let bytes = format!("{head}{body}");
+            let message = scan(bytes.as_bytes(), &Watch::NONE);
+            assert_eq!(message.head_end as usize, head.len());
+            assert_eq!(crate::sip::headers(bytes.as_bytes(), &message).count(), 1);
         }
     }
 }

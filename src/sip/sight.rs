@@ -151,7 +151,7 @@ pub(super) fn start_line(bytes: &[u8], message: &mut Message) -> Option<usize> {
         message.start = Start::Response { code };
         return Some(next);
     }
-    let (method, length) = Method::usual(word)?;
+    let (method, length) = Method::frequent(word)?;
     let (parts, stop) = uri::plain(bytes, length + 1)?;
     if lane::chunk(bytes, stop)? != b" SIP/2.0" {
         return None;
@@ -211,16 +211,8 @@ fn line(
             *seen |= bit;
             return Some(next);
         }
-        Header::CallId if *seen & SEEN_CALL_ID == 0 => {
-            let next = call_id(bytes, message, at)?;
-            *seen |= SEEN_CALL_ID;
-            return Some(next);
-        }
-        Header::CSeq if *seen & SEEN_CSEQ == 0 => {
-            let next = cseq(bytes, message, at)?;
-            *seen |= SEEN_CSEQ;
-            return Some(next);
-        }
+        Header::CallId if *seen & SEEN_CALL_ID == 0 => return call_id(bytes, message, seen, at),
+        Header::CSeq if *seen & SEEN_CSEQ == 0 => return cseq(bytes, message, seen, at),
         Header::MaxForwards if *seen & SEEN_MAX_FORWARDS == 0 => {
             let (number, next) = number(bytes, at).filter(|(number, _)| number.value <= 255)?;
             message.max_forwards = Some(number);
@@ -281,15 +273,19 @@ fn address(bytes: &[u8], address: &mut Address, start: usize, at: usize, seen: u
 }
 
 #[inline(always)]
-fn call_id(bytes: &[u8], message: &mut Message, at: usize) -> Option<usize> {
+fn call_id(bytes: &[u8], message: &mut Message, seen: &mut u8, at: usize) -> Option<usize> {
     let stop = lane::stop(bytes, at, |lane| lane.up_to(b' ').or(lane.eq(0x7f)))?;
     let next = line_end(bytes, stop)?;
+    if stop == at {
+        return None;
+    }
     message.call_id = Span::new(at, stop);
-    (stop > at).then_some(next)
+    *seen |= SEEN_CALL_ID;
+    Some(next)
 }
 
 #[inline(always)]
-fn cseq(bytes: &[u8], message: &mut Message, at: usize) -> Option<usize> {
+fn cseq(bytes: &[u8], message: &mut Message, seen: &mut u8, at: usize) -> Option<usize> {
     let (number, count) = lane::few_digits(*lane::chunk(bytes, at)?);
     let start = at + count + 1;
     let stop = lane::stop(bytes, start, |lane| lane.within(b'A', b'Z').not())?;
@@ -299,6 +295,7 @@ fn cseq(bytes: &[u8], message: &mut Message, at: usize) -> Option<usize> {
     }
     let (value, method, digits) = (Span::new(at, stop), Span::new(start, stop), Span::new(at, start - 1));
     message.cseq = CSeq { number, value, method, digits };
+    *seen |= SEEN_CSEQ;
     Some(next)
 }
 

@@ -1,14 +1,14 @@
 //! URIs, the header values that hold them, and their parameters.
 //!
 //! Driven by `scan` for the request-URI and by the shard for the addresses that a decision needs.
-//! Strict where two readers could see two hosts (RFC 4475), and no stricter. Never undoes an escape
-//! but in `normalise_user_host`, once.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! Strict where two readers could see two hosts (RFC 4475), and no stricter. Never undoes an escape.
 
 use super::field::{self, Next};
 use super::lane::{self, AnyCase};
 use super::message::Span;
+
+pub use super::host::host_ip;
+pub use super::key::normalise_user_host;
 use super::{address, copy};
 
 /// Scheme of a URI.
@@ -304,38 +304,6 @@ fn opaque(bytes: &[u8], scheme: Scheme, at: usize, end: usize) -> Parts {
     }
 }
 
-/// The address that `host` is literally: IPv4, or IPv6 in brackets.
-#[must_use]
-pub fn host_ip(host: &[u8]) -> Option<IpAddr> {
-    match host {
-        [b'[', inside @ .., b']'] => std::str::from_utf8(inside).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        _ => ipv4(host).map(IpAddr::V4),
-    }
-}
-
-/// Four numbers up to 255, in at most three digits each, without a leading zero.
-#[inline]
-fn ipv4(host: &[u8]) -> Option<Ipv4Addr> {
-    let mut text = [0; 20];
-    copy::short(text.get_mut(..host.len()).filter(|_| host.len() < 16)?, host);
-    let mut at = 0;
-    let mut octets = [0; 4];
-    for octet in &mut octets {
-        let (number, count) = lane::few_digits(*lane::chunk(&text, at)?);
-        // Only a number as long as it must be has no leading zero.
-        let shortest = 1 + usize::from(number > 9) + usize::from(number > 99);
-        if number > 255 || count != shortest {
-            return None;
-        }
-        *octet = number as u8;
-        at += count + 1;
-        if at <= host.len() && text.get(at - 1) != Some(&b'.') {
-            return None;
-        }
-    }
-    (at == host.len() + 1).then(|| Ipv4Addr::from_octets(octets))
-}
-
 /// Takes a header value apart. None if quotes or brackets are not balanced, white space stands
 /// within `<>`, a display name is neither quoted nor made of tokens, or parameters are not sound.
 #[inline]
@@ -404,52 +372,6 @@ pub fn param<'a>(params: &'a [u8], name: &[u8]) -> Option<Option<&'a [u8]>> {
         at += 1;
     }
     None
-}
-
-/// Writes `user@host` for use as a key and returns its length: escapes of characters that need none
-/// are undone, others put in upper case, the host is in lower case, password, port and parameters are
-/// gone (RFC 3261 19.1.4). Of tel URIs the number, without visual separators (RFC 3966 5.1.1). None if
-/// `out` is too short.
-#[must_use]
-pub fn normalise_user_host(uri: &Uri<'_>, out: &mut [u8]) -> Option<usize> {
-    let mut room = out.iter_mut();
-    let mut length = 0;
-    let mut put = |byte: u8| {
-        *room.next()? = byte;
-        length += 1;
-        Some(())
-    };
-    let mut user = uri.user.unwrap_or_default();
-    while let [first, rest @ ..] = user {
-        user = rest;
-        match (uri.scheme, escape(first, rest)) {
-            (Scheme::Tel, _) if matches!(first, b'-' | b'.' | b'(' | b')') => {}
-            (Scheme::Sip | Scheme::Sips, Some((byte, behind))) => {
-                user = behind;
-                if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
-                    put(byte)?;
-                } else {
-                    put(b'%')?;
-                    rest.iter().take(2).try_for_each(|digit| put(digit.to_ascii_uppercase()))?;
-                }
-            }
-            _ => put(*first)?,
-        }
-    }
-    if !uri.host.is_empty() {
-        if uri.user.is_some() {
-            put(b'@')?;
-        }
-        uri.host.iter().try_for_each(|byte| put(byte.to_ascii_lowercase()))?;
-    }
-    Some(length)
-}
-
-/// The byte that an escape stands for, and what follows it.
-fn escape<'a>(first: &u8, rest: &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let ([high, low], behind) = rest.split_first_chunk().filter(|_| *first == b'%')?;
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    Some(((digit(high)? << 4 | digit(low)?) as u8, behind))
 }
 
 #[cfg(test)]

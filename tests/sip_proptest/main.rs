@@ -97,6 +97,7 @@ fn within(bytes: &[u8], message: &Message) {
 }
 
 /// One header line: names to choose from, and values, some of them wrong.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let kinds: Vec<(&[&str], &[&str])> = vec![
         (
