@@ -195,16 +195,36 @@ impl CookieKeys {
     #[must_use]
     pub fn sign(&self, role: Role, target: &CookieTarget, call: Option<u64>, out: &mut [u8; COOKIE_MAX]) -> usize {
         debug_assert_eq!(call.is_some(), role.bound_to_call());
-        let (id, key) = &self.signer;
-        let head = u64::from(VERSION << 6 | role.bits() << 4 | kind(target)) << 8 | u64::from(*id);
+        let key = &self.signer.1;
+        let head = self.head(role, kind(target));
         let call = role.bound_to_call().then(|| call.unwrap_or_default());
         match target {
             CookieTarget::Nothing { listener } => {
-                short::sign(key, head << 48 | u64::from(listener.0) << 32, 4, call, out)
+                short::sign::<4>(key, head << 48 | u64::from(listener.0) << 32, call, out)
             }
-            CookieTarget::Node(node) => short::sign(key, head << 48 | u64::from(node.0) << 16, 6, call, out),
+            CookieTarget::Node(node) => short::sign::<6>(key, head << 48 | u64::from(node.0) << 16, call, out),
             CookieTarget::Flow { .. } | CookieTarget::Contact { .. } => Self::sign_long(key, head, target, call, out),
         }
+    }
+
+    /// [`CookieKeys::sign`] for a Record-Route that leads to a node.
+    #[inline]
+    #[must_use]
+    pub fn sign_node(&self, role: Role, node: NodeId, call: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
+        short::sign::<6>(&self.signer.1, self.head(role, 1) << 48 | u64::from(node.0) << 16, Some(call), out)
+    }
+
+    /// [`CookieKeys::sign`] for a Record-Route that leads nowhere by itself.
+    #[inline]
+    #[must_use]
+    pub fn sign_nothing(&self, role: Role, listener: PortTag, call: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
+        short::sign::<4>(&self.signer.1, self.head(role, 0) << 48 | u64::from(listener.0) << 32, Some(call), out)
+    }
+
+    /// The first two bytes of a cookie of ours.
+    #[inline]
+    fn head(&self, role: Role, kind: u8) -> u64 {
+        u64::from(VERSION << 6 | role.bits() << 4 | kind) << 8 | u64::from(self.signer.0)
     }
 
     #[inline(never)]
@@ -237,6 +257,17 @@ impl CookieKeys {
             Some(short) => self.verify_short(&short, call),
             None => self.verify_long(text, call),
         }
+    }
+
+    /// The node that a cookie of a Record-Route role names, where it is one of the signer's: what
+    /// nearly every request of a dialog bears. None tells nothing; [`CookieKeys::verify`] does.
+    #[inline]
+    #[must_use]
+    pub fn node_of(&self, text: &[u8], role: Role, call: u64) -> Option<NodeId> {
+        let short = short::read_node(text.strip_prefix(MARK)?.try_into().ok()?)?;
+        let genuine =
+            short.word >> 48 == self.head(role, 1) && self.signer.1.hash24_short(short.word, Some(call)) == short.mac;
+        (genuine && role.bound_to_call()).then_some(NodeId((short.word >> 16) as u32))
     }
 
     #[inline]

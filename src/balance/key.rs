@@ -66,6 +66,29 @@ impl Key {
         state.finish()
     }
 
+    /// A hash for tables within one process, quicker than SipHash: what it gives must not be shown, and
+    /// nothing but a look-up may rest on it. Sixteen bytes a step, each half under its half of the key.
+    #[inline]
+    #[must_use]
+    pub(crate) fn folded(&self, seed: u64, bytes: &[u8]) -> u64 {
+        let step = |hash: u64, both: u128| {
+            let product = u128::from(both as u64 ^ self.0 ^ hash) * u128::from((both >> 64) as u64 ^ self.1);
+            product as u64 ^ (product >> 64) as u64
+        };
+        let (whole, rest) = bytes.as_chunks::<16>();
+        let hash = seed ^ (bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = whole.iter().fold(hash, |hash, both| step(hash, u128::from_le_bytes(*both)));
+        match (bytes.last_chunk::<16>(), bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            _ if rest.is_empty() => hash,
+            // What overlaps has been taken in before; the length is known.
+            (Some(last), _, _) => step(hash, u128::from_le_bytes(*last)),
+            (None, Some(first), Some(last)) => {
+                step(hash, u128::from(u64::from_le_bytes(*first)) | u128::from(u64::from_le_bytes(*last)) << 64)
+            }
+            _ => step(hash, u128::from(rest.iter().fold(0, |word: u64, &byte| word << 8 | u64::from(byte)))),
+        }
+    }
+
     /// SipHash-1-3 of `parts`, none of 4 GB or more, in an encoding that no other list of parts
     /// has: two parts, each with zeros up to a multiple of eight bytes, then their lengths in 32
     /// bits each; and so on. Of an odd last part the missing partner's length is all ones.

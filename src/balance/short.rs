@@ -7,7 +7,7 @@ use super::Key;
 use super::base32;
 use super::cookie::{COOKIE_MAX, MARK, VERSION};
 
-const GROUP: u128 = (1 << 40) - 1;
+const GROUP: u64 = (1 << 40) - 1;
 
 /// A cookie's bytes: head and target at the top of a word, and the MAC that it claims.
 pub(super) struct Short {
@@ -15,40 +15,52 @@ pub(super) struct Short {
     pub(super) mac: u64,
 }
 
-/// Writes a cookie whose head and target are the upper `bytes` bytes, 4 or 6, of `word`.
-#[inline]
-pub(super) fn sign(key: &Key, word: u64, bytes: usize, call: Option<u64>, out: &mut [u8; COOKIE_MAX]) -> usize {
+/// Writes a cookie whose head and target are the upper `BYTES` bytes, 4 or 6, of `word`.
+#[inline(always)]
+pub(super) fn sign<const BYTES: usize>(key: &Key, word: u64, call: Option<u64>, out: &mut [u8; COOKIE_MAX]) -> usize {
     let mac = key.hash24_short(word, call);
-    let bits = u128::from(word) << 64 | u128::from(mac) << (64 - 8 * bytes);
+    let target = 8 * BYTES;
+    let (high, low) = (word | mac >> target, mac << (64 - target));
     let (mark, room) = out.split_at_mut(MARK.len());
     mark.copy_from_slice(MARK);
     if let Some([first, second, third]) = room.as_chunks_mut::<8>().0.first_chunk_mut::<3>() {
-        *first = base32::encode((bits >> 88) as u64);
-        *second = base32::encode((bits >> 48 & GROUP) as u64);
-        *third = base32::encode((bits >> 8 & GROUP) as u64);
+        *first = base32::encode(high >> 24);
+        *second = base32::encode((high << 16 | low >> 48) & GROUP);
+        *third = base32::encode(low >> 8 & GROUP);
     }
-    MARK.len() + base32::text_len(bytes + 8)
+    MARK.len() + base32::text_len(BYTES + 8)
 }
 
 /// Reads a text without its mark; none if it is not the text of such a cookie, whatever else it is.
 #[inline]
 pub(super) fn read(text: &[u8]) -> Option<Short> {
-    let bytes = match text.len() {
-        20 => 4,
-        23 => 6,
-        _ => return None,
-    };
+    match text.len() {
+        20 => parted::<4, 0>(text),
+        23 => parted::<6, 1>(text),
+        _ => None,
+    }
+}
+
+/// The same for a text as long as that of a node's cookie.
+#[inline]
+pub(super) fn read_node(text: &[u8; 23]) -> Option<Short> {
+    parted::<6, 1>(text)
+}
+
+/// Reads a cookie of a kind whose head and target are `BYTES` bytes.
+#[inline(always)]
+fn parted<const BYTES: usize, const KIND: u8>(text: &[u8]) -> Option<Short> {
     let [first, second] = text.as_chunks::<8>().0.first_chunk::<2>()?;
     // The characters that the last two groups share are shifted out, `a`s, which stand for zeros, in.
-    let spare = 8 * (24 - text.len());
+    let spare = 8 * (24 - base32::text_len(BYTES + 8));
     let third =
         u64::from_be_bytes(*text.last_chunk::<8>()?) << spare | u64::from_be_bytes([b'a'; 8]) & ((1 << spare) - 1);
     let (first, second) = (base32::decode(*first)?, base32::decode(*second)?);
     let third = base32::decode(third.to_be_bytes())?;
-    let bits = u128::from(first) << 88 | u128::from(second) << 48 | u128::from(third) << 8;
-    let word = (bits >> 64) as u64 & (u64::MAX << (64 - 8 * bytes));
-    let mac = (bits >> (64 - 8 * bytes)) as u64;
-    let kind = if bytes == 4 { 0 } else { 1 };
-    let spare = (bits as u64) & ((1 << (64 - 8 * bytes)) - 1);
-    ((word >> 56) as u8 & 0xcf == VERSION << 6 | kind && spare == 0).then_some(Short { word, mac })
+    let (high, low) = (first << 24 | second >> 16, second << 48 | third << 8);
+    let target = 8 * BYTES;
+    let word = high & (u64::MAX << (64 - target));
+    let mac = high << target | low >> (64 - target);
+    let sound = (word >> 56) as u8 & 0xcf == VERSION << 6 | KIND && low << target == 0;
+    sound.then_some(Short { word, mac })
 }

@@ -132,11 +132,10 @@ impl Packet {
         }
         self.start -= by as u32;
         self.len += by as u32;
-        let Some((moved, rest)) = self.bytes_mut().split_at_mut_checked(at + by) else { return false };
-        let _ = rest;
+        let Some(moved) = self.bytes_mut().get_mut(..at + by) else { return false };
         moved.copy_within(by.., 0);
         if let Some(room) = moved.get_mut(at..) {
-            room.copy_from_slice(text);
+            copy(room, text);
         }
         true
     }
@@ -177,6 +176,20 @@ impl Packet {
         self.high_water = self.high_water.max(self.start + self.len);
         self.pad_at = 0;
         true
+    }
+}
+
+/// Copies `from` to `to`, which is as long; both ends of a short text at once, where they may overlap.
+#[inline(always)]
+fn copy(to: &mut [u8], from: &[u8]) {
+    if !(16..=32).contains(&from.len()) {
+        return to.copy_from_slice(from);
+    }
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<16>(), from.first_chunk()) {
+        *to = *from;
+    }
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<16>(), from.last_chunk()) {
+        *to = *from;
     }
 }
 

@@ -87,34 +87,50 @@ fn pair(one: u8, other: u8) -> (u64, u8) {
     (u64::from(one) | u64::from(other) << (8 * one_len), one_len + other_len)
 }
 
-/// The IPv4 address whose text ends `text`, as it must be written, and the length of that text.
-#[inline]
-pub(super) fn quad_before(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
-    let (mut octets, mut dots, mut len) = (0_u32, 0, 0);
-    let (mut number, mut unit) = (0_u32, 1_u32);
-    // No leading zero, no more than an octet holds, and a digit at least.
-    let sound = |number: u32, unit: u32| number < 256 && (unit == 10 || (unit > 10 && number * 10 >= unit));
-    for byte in text.iter().rev() {
-        let digit = u32::from(byte.wrapping_sub(b'0'));
-        if digit <= 9 {
-            if unit > 100 {
-                return None;
-            }
-            number += digit * unit;
-            unit *= 10;
-        } else if *byte == b'.' && dots < 3 {
-            if !sound(number, unit) {
-                return None;
-            }
-            octets = octets >> 8 | number << 24;
-            (number, unit, dots) = (0, 1, dots + 1);
-        } else {
-            break;
+/// The IPv4 address at the front of `text`, as it must be written, and the length of its text. Four
+/// bytes are read at its last octet, so something must follow.
+#[inline(always)]
+pub(super) fn quad_at(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
+    let (mut octets, mut at) = (0, 0);
+    for place in 0..4 {
+        let word = u32::from_le_bytes(*text.get(at..)?.first_chunk()?);
+        let digit = |at: u32| (word >> (8 * at) & 0xff) ^ u32::from(b'0');
+        let (octet, len) = match (digit(0), digit(1), digit(2)) {
+            (a @ 0..10, 10.., _) => (a, 1),
+            (a @ 1..10, b, 10..) => (a * 10 + b, 2),
+            (a @ 1..3, b, c) => (a * 100 + b * 10 + c, 3),
+            _ => return None,
+        };
+        if octet > 255 || (place < 3 && word >> (8 * len) & 0xff != u32::from(b'.')) {
+            return None;
         }
-        len += 1;
+        octets = octets << 8 | octet;
+        at += len as usize + 1;
     }
-    let ip = Ipv4Addr::from_bits(octets >> 8 | number << 24);
-    (dots == 3 && sound(number, unit)).then_some((ip, len))
+    Some((Ipv4Addr::from_bits(octets), at - 1))
+}
+
+/// Place of the last `wanted` among eight bytes. A byte behind it that differs from it by its lowest
+/// bit may be taken for it.
+#[inline]
+pub(super) fn last_of(word: [u8; 8], wanted: u8) -> Option<usize> {
+    let x = u64::from_le_bytes(word) ^ (u64::from(wanted) * ONES);
+    let found = x.wrapping_sub(ONES) & !x & (ONES << 7);
+    (found != 0).then(|| 7 - found.leading_zeros() as usize / 8)
+}
+
+/// The number whose `count` digits, 1 to 7, end these bytes, if it has no leading zero.
+#[inline(always)]
+pub(super) fn number_at_end(word: [u8; 8], count: usize) -> Option<u64> {
+    let digits = (u64::from_le_bytes(word) ^ (0x30 * ONES)) >> (64 - 8 * count);
+    let odd = (digits | (digits + 0x76 * ONES)) & (ONES << 7);
+    if odd != 0 || digits & 0xff == 0 {
+        return None;
+    }
+    let x = digits << (64 - 8 * count);
+    let x = (x * 10 + (x >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let x = (x * 100 + (x >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((x * 10_000 + (x >> 32)) & 0xffff_ffff)
 }
 
 /// Whether `text` holds one of two bytes.
@@ -122,6 +138,7 @@ pub(super) fn quad_before(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
 pub(super) fn holds(text: &[u8], one: u8, other: u8) -> bool {
     let Some(last) = text.last_chunk::<16>() else { return text.iter().any(|byte| *byte == one || *byte == other) };
     let mut seen = [0; 16];
+    // One loop for all of them: the compiler takes a chunk a step only so.
     for chunk in text.as_chunks::<16>().0.iter().chain([last]) {
         for (seen, byte) in seen.iter_mut().zip(chunk) {
             *seen |= u8::from(*byte == one) | u8::from(*byte == other);
@@ -130,25 +147,27 @@ pub(super) fn holds(text: &[u8], one: u8, other: u8) -> bool {
     u128::from_ne_bytes(seen) != 0
 }
 
-/// The number of up to `most` digits that ends at `rest`, their count, and the byte before it, which
-/// is taken off as well. None if that is no number without leading zeros.
+/// What follows `start` at the front of `text`. Of texts of 16 to 32 bytes both halves are compared at
+/// once, which may overlap: that is what most names of ours are as long as.
 #[inline]
-pub(super) fn number_before<'a>(rest: &mut impl Iterator<Item = &'a u8>, most: usize) -> Option<(u32, usize, u8)> {
-    let (mut number, mut unit, mut digits) = (0, 1, 0);
-    let (mut first, mut before) = (0, 0);
-    for byte in rest {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            before = *byte;
-            break;
+pub(super) fn behind<'a>(text: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
+    let (there, rest) = text.split_at_checked(start.len())?;
+    same(there, start).then_some(rest)
+}
+
+/// Whether two texts are equal.
+#[inline]
+pub(super) fn same(one: &[u8], other: &[u8]) -> bool {
+    let first = |text: &[u8]| text.first_chunk::<8>().map_or(0, |word| u64::from_le_bytes(*word));
+    let last = |text: &[u8]| text.last_chunk::<8>().map_or(0, |word| u64::from_le_bytes(*word));
+    let wide_first = |text: &[u8]| text.first_chunk::<16>().map_or(0, |word| u128::from_le_bytes(*word));
+    let wide_last = |text: &[u8]| text.last_chunk::<16>().map_or(0, |word| u128::from_le_bytes(*word));
+    one.len() == other.len()
+        && match one.len() {
+            8..=16 => (first(one) ^ first(other)) | (last(one) ^ last(other)) == 0,
+            17..=32 => (wide_first(one) ^ wide_first(other)) | (wide_last(one) ^ wide_last(other)) == 0,
+            _ => one == other,
         }
-        if digits == most {
-            return None;
-        }
-        number += u32::from(digit) * unit;
-        (unit, first, digits) = (unit * 10, digit, digits + 1);
-    }
-    (digits > 0 && (first > 0 || digits == 1)).then_some((number, digits, before))
 }
 
 /// Where `wanted` first stands in `text`.
@@ -194,7 +213,7 @@ mod tests {
             let ip: Ipv4Addr = text.parse().unwrap();
             let quad = Quad::of(ip.into());
             assert_eq!(quad.text(), text.as_bytes());
-            assert_eq!(quad_before(format!("received={text}").as_bytes()), Some((ip, text.len())));
+            assert_eq!(quad_at(format!("{text}\r\nX:").as_bytes()), Some((ip, text.len())));
             let padded = format!("{text};branch=z9hG4bK-123456789");
             for of in [text, &padded] {
                 assert!(quad.stands_at(of.as_bytes(), Span::new(0, text.len())));
@@ -203,9 +222,25 @@ mod tests {
             }
         }
         assert!(!Quad::of("::1".parse().unwrap()).stands_at(b"abc", Span::NONE));
-        for wrong in ["", "1.2.3", "=1.2.3.256", "=1.2.3.04", "=1.2.3.1000", "=1..3.4", "=1.2.3.", "1=2.3.4"] {
-            assert_eq!(quad_before(wrong.as_bytes()), None, "{wrong}");
+        for wrong in ["", "1.2.3", "1.2.3.256", "1.2.3.04", "1.2.3.300", "1..3.4", "1.2.3.", "1=2.3.4", "1.2.3.4"] {
+            assert_eq!(quad_at(wrong.as_bytes()), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn texts_are_the_same_if_every_byte_is() {
+        let text = b"192.0.2.1:5060;branch=z9hG4bK-0123456789abcdef";
+        for length in 0..text.len() {
+            let one = &text[..length];
+            assert!(same(one, one) && behind(text, one) == Some(&text[length..]));
+            assert!(!same(one, &text[..length + 1]));
+            for place in 0..length {
+                let mut other = one.to_vec();
+                other[place] ^= 0x20;
+                assert!(!same(one, &other) && behind(text, &other).is_none());
+            }
+        }
+        assert_eq!(behind(b"short", b"shorter"), None);
     }
 
     #[test]
@@ -214,6 +249,20 @@ mod tests {
             let (digits, len) = port(number);
             assert_eq!(&digits[..len], number.to_string().as_bytes());
         }
+    }
+
+    #[test]
+    fn numbers_are_read_from_the_end() {
+        for number in 1..70_000_u64 {
+            let text = format!(";rport={number}");
+            let last = *text.as_bytes().last_chunk().unwrap();
+            let equals = last_of(last, b'=').unwrap();
+            assert_eq!(number_at_end(last, 7 - equals), Some(number));
+        }
+        for wrong in ["rport=05", "rport=5x", "port=5/6", "port=1:2"] {
+            assert_eq!(number_at_end(*wrong.as_bytes().last_chunk().unwrap(), 2), None, "{wrong}");
+        }
+        assert_eq!(last_of(*b"rport5060"[..8].first_chunk().unwrap(), b'='), None);
     }
 
     #[test]

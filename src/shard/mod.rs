@@ -19,6 +19,7 @@ mod rewrite;
 mod routes;
 mod select;
 mod site;
+mod told;
 mod unroute;
 mod verdict;
 mod via;
@@ -41,6 +42,7 @@ use avoid::Avoided;
 use block::Block;
 use request::{Course, Incoming, Refusal};
 use rewrite::{Unwritten, Written};
+use told::Sources;
 
 /// Longest local reply, bytes.
 const REPLY_MAX: usize = 65_507;
@@ -93,6 +95,7 @@ pub struct Shard {
     core: Core,
     edit: Edit,
     block: Block,
+    sources: Sources,
     scratch: Box<[u8]>,
 }
 
@@ -143,8 +146,8 @@ impl Shard {
             ruled: Vec::new(),
             avoided,
         };
-        let mut shard =
-            Self { core, edit: Edit::new(), block: Block::new(), scratch: vec![0; REPLY_MAX].into_boxed_slice() };
+        let scratch = vec![0; REPLY_MAX].into_boxed_slice();
+        let mut shard = Self { core, edit: Edit::new(), block: Block::new(), sources: Sources::new(), scratch };
         shard.core.watch_plan();
         shard
     }
@@ -208,7 +211,7 @@ impl Shard {
     }
 
     fn request(&mut self, now_ms: u64, packet: &mut Packet, message: &Message, method: Method) -> Verdict {
-        let Self { core, edit, block, scratch } = self;
+        let Self { core, edit, block, sources, scratch } = self;
         if message.fault.is_some() {
             return core.fault(scratch, packet, message);
         }
@@ -221,6 +224,7 @@ impl Shard {
             return Verdict::Handoff(owner);
         }
         let call = core.call_hash(bytes, message);
+        let told = sources.of(packet.source);
         let incoming = Incoming {
             bytes,
             message,
@@ -228,6 +232,7 @@ impl Shard {
             port,
             port_id: packet.port,
             source: packet.source,
+            told,
             from_node,
             node: sender.flatten(),
             call,
@@ -248,7 +253,7 @@ impl Shard {
                 // Room was asked for, and the spans are the scan's.
                 let text = block.text().unwrap_or_default();
                 packet.pad_at = message.first_header + pad;
-                if plain.apply(packet, message, text) { Ok(()) } else { Err(Refusal::Answer(513)) }
+                if plain.apply(packet, message, text, told) { Ok(()) } else { Err(Refusal::Answer(513)) }
             }
             Ok(Written::Edit(top, pad)) => apply(edit, packet, message, (top, pad)),
             Err(why) => Err(unwritten(why)),

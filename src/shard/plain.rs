@@ -7,46 +7,9 @@
 use crate::packet::Packet;
 use crate::sip::{Message, Method, Rport, Span};
 
-use super::digits::{self, Quad};
 use super::request::NewUri;
 use super::rewrite::{Draft, lowers_in_place};
-
-/// Room for `=65535;received=255.255.255.255`, and for writing it by whole pieces.
-const WIDTH: usize = 64;
-
-/// A short text.
-struct Short {
-    len: usize,
-    text: [u8; WIDTH],
-}
-
-impl Short {
-    #[inline]
-    fn new() -> Self {
-        Self { len: 0, text: [0; WIDTH] }
-    }
-
-    /// Appends the first `len` of these bytes.
-    #[inline]
-    fn put<const N: usize>(&mut self, text: &[u8; N], len: usize) {
-        if let Some(room) = self.text.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut) {
-            *room = *text;
-            self.len += len;
-        }
-    }
-
-    #[inline]
-    fn port(&mut self, port: u16) {
-        let (digits, len) = digits::port(port);
-        self.put(&digits, len);
-    }
-
-    /// Goes in front of the byte at `at`.
-    #[inline]
-    fn put_in(&self, packet: &mut Packet, at: u16) -> bool {
-        self.len == 0 || packet.put_in(usize::from(at), self.text.get(..self.len).unwrap_or_default())
-    }
-}
+use super::told::Told;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +19,6 @@ pub(super) struct Plain {
     /// `received` goes to the end of the Via.
     received: bool,
     rport: NewPort,
-    /// The source address.
-    quad: Quad,
 }
 
 /// Where the source port goes.
@@ -98,7 +59,7 @@ impl Draft<'_> {
             (Rport::Value { .. }, Some(_)) => return None,
         };
         let lines = course.own_lines.unwrap_or(Span::NONE);
-        Some(Plain { lines, received: self.back.received.is_some(), rport, quad: self.back.quad })
+        Some(Plain { lines, received: self.back.received, rport })
     }
 }
 
@@ -106,49 +67,41 @@ impl Plain {
     /// Works it into the packet that `message` was read from, with `block` above the first header.
     /// Room was asked for before: for the block, and [`VIA_GROWTH`].
     #[inline]
-    pub(super) fn apply(self, packet: &mut Packet, message: &Message, block: &[u8]) -> bool {
+    pub(super) fn apply(self, packet: &mut Packet, message: &Message, block: &[u8], told: &Told) -> bool {
         let behind = self.lines.start >= message.via.value.end;
         (!behind || self.cut_lines(packet))
-            && self.tell_source(packet, message.via.value.end)
+            && self.tell_source(packet, message.via.value.end, told)
             && (behind || self.cut_lines(packet))
             && packet.put_in(usize::from(message.first_header), block)
     }
 
     /// The source address, into a Via that ends at `end`.
     #[inline]
-    fn tell_source(self, packet: &mut Packet, end: u16) -> bool {
-        let mut text = Short::new();
-        let port = packet.source.port();
-        if self.rport == NewPort::Behind(end) {
-            text.put(b"=", 1);
-            text.port(port);
+    fn tell_source(self, packet: &mut Packet, end: u16, told: &Told) -> bool {
+        match (self.rport, self.received) {
+            (NewPort::Behind(at), true) if at == end => packet.put_in(usize::from(end), told.both()),
+            (NewPort::Nowhere, true) => packet.put_in(usize::from(end), told.received()),
+            (NewPort::Nowhere, false) => true,
+            (NewPort::Behind(_) | NewPort::Whole, _) => self.tell_apart(packet, usize::from(end), told),
         }
-        if self.received {
-            text.put(b";received=", 10);
-            let (address, len) = self.quad.wide();
-            text.put(address, len);
-        }
-        if self.rport == NewPort::Whole {
-            text.put(b";rport=", 7);
-            text.port(port);
-        }
-        let apart = match self.rport {
-            NewPort::Behind(at) if at != end => Some(at),
-            NewPort::Nowhere | NewPort::Behind(_) | NewPort::Whole => None,
+    }
+
+    /// The same where port and address do not stand side by side.
+    #[inline(never)]
+    fn tell_apart(self, packet: &mut Packet, end: usize, told: &Told) -> bool {
+        let (at, word): (usize, &[u8]) = match self.rport {
+            NewPort::Behind(at) => (usize::from(at), b""),
+            NewPort::Nowhere | NewPort::Whole => (end, b";rport"),
         };
-        text.put_in(packet, end) && apart.is_none_or(|at| answer_rport(packet, at, port))
+        // From the back to the front, so that `at` holds.
+        (at == end || !self.received || packet.put_in(end, told.received()))
+            && packet.put_in(at, told.port())
+            && packet.put_in(at, word)
+            && (at != end || !self.received || packet.put_in(at, told.received()))
     }
 
     #[inline]
     fn cut_lines(self, packet: &mut Packet) -> bool {
         self.lines.is_empty() || packet.cut_out(usize::from(self.lines.start), self.lines.len())
     }
-}
-
-#[inline(never)]
-fn answer_rport(packet: &mut Packet, at: u16, port: u16) -> bool {
-    let mut text = Short::new();
-    text.put(b"=", 1);
-    text.port(port);
-    text.put_in(packet, at)
 }

@@ -10,9 +10,11 @@ use crate::packet::PortId;
 use crate::sip::{self, Header, Lines, Scheme, Text, uri};
 
 use super::block::Block;
-use super::digits::find;
+use super::digits::{behind, find};
 use super::request::{Course, Incoming, NewUri, Party};
 use super::rewrite::Draft;
+
+const RECORD_ROUTE: &[u8; 19] = b"Record-Route: <sip:";
 
 impl Draft<'_> {
     /// Two values: above the one that faces where the request goes, below the one that faces where
@@ -38,19 +40,30 @@ impl Draft<'_> {
             Party::Trusted => (Role::NodeFacing, self.node_listener(port)),
         };
         let Some(texts) = port.and_then(|port| site.texts(port)) else { return };
-        block.array(b"Record-Route: <sip:");
         if !site.options.cookies {
+            block.array(RECORD_ROUTE);
             return block.piece(&texts.bare_tail);
         }
-        block.fill(|room| site.cookie_keys.sign(role, &target, Some(self.incoming.call), room));
+        let (keys, call) = (&site.cookie_keys, self.incoming.call);
+        block.fill::<{ RECORD_ROUTE.len() + COOKIE_MAX }>(|room| {
+            let Some((name, room)) = room.split_first_chunk_mut() else { return 0 };
+            *name = *RECORD_ROUTE;
+            let Some(room) = room.first_chunk_mut() else { return 0 };
+            RECORD_ROUTE.len()
+                + match target {
+                    CookieTarget::Node(node) => keys.sign_node(role, node, call, room),
+                    CookieTarget::Nothing { listener } => keys.sign_nothing(role, listener, call, room),
+                    CookieTarget::Flow { .. } | CookieTarget::Contact { .. } => {
+                        keys.sign(role, &target, Some(call), room)
+                    }
+                }
+        });
         block.piece(&texts.tail);
     }
 
     /// The listener of the node side of the same address family: worker ports come and go.
     fn node_listener(&self, port: PortId) -> Option<PortId> {
-        let site = &self.shard.shared.site;
-        let family = site.port(port)?.local.bind.ip();
-        Some(site.node_side(family)?.listener)
+        self.shard.shared.site.texts(port)?.node_listener
     }
 
     /// Where requests of the receiver's side are to go: back to the sender.
@@ -126,7 +139,7 @@ impl Draft<'_> {
         let Some(at) = find(uri, b'@') else { return false };
         let Some((user, rest)) = uri.split_at_checked(at) else { return false };
         let sent_by = message.via.sent_by.of(bytes);
-        let behind = rest.get(1..).and_then(|rest| rest.strip_prefix(sent_by));
+        let behind = rest.get(1..).and_then(|rest| behind(rest, sent_by));
         // What else could stand behind might lead elsewhere: maddr, transport, a second `@`.
         let plain: [&[u8]; 3] = [b">", b";transport=udp>", b";ob>"];
         behind.is_some_and(|behind| plain.iter().any(|plain| behind.starts_with(plain)))
@@ -142,7 +155,7 @@ impl Draft<'_> {
         }
         match self.first_address(bytes, &message.contact, Header::Contact) {
             Some(contact) if contact.ip() == source.ip() => contact,
-            _ => self.back.to,
+            _ => SocketAddr::new(source.ip(), self.back.port),
         }
     }
 

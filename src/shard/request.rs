@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::balance::{self, CookieTarget, Intent, LostDialog, NodeIx, SetIx};
+use crate::balance::{self, CookieTarget, Intent, LostDialog, NodeIx, Role, SetIx};
 use crate::packet::{Egress, PeerId, PortId};
 use crate::sip::{Message, Method, Scheme, Span, Uri, uri};
 
@@ -13,6 +13,7 @@ use super::Core;
 use super::routes::may_be_cookie;
 use super::select::{Chosen, NoNode, rule_of};
 use super::site::Port;
+use super::told::Told;
 use super::verdict::{DropReason, Tally};
 
 /// A received request and where it came from.
@@ -24,6 +25,8 @@ pub(super) struct Incoming<'a> {
     pub(super) port: &'a Port,
     pub(super) port_id: PortId,
     pub(super) source: SocketAddr,
+    /// The source as text, if it is one of IPv4.
+    pub(super) told: &'a Told,
     pub(super) from_node: bool,
     /// The node that sent it.
     pub(super) node: Option<NodeIx>,
@@ -133,6 +136,13 @@ impl Core {
             None
         } else if let Some((user, lines)) = self.own_pair(incoming) {
             (course.pops, course.own_lines) = (2, Some(lines));
+            let keys = &self.shared.site.cookie_keys;
+            if let Some(id) = keys.node_of(user, Role::EdgeFacing, incoming.call)
+                && let Some(chosen) = self.dialog_node(id)
+            {
+                has_hops(message)?;
+                return self.to_chosen(course, &chosen);
+            }
             Some(self.genuine(incoming, user)?)
         } else {
             return self.searched(incoming, course);

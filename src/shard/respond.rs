@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 
 use crate::balance::{CookieTarget, NodeIx, Role};
 use crate::packet::{Egress, Packet, PeerId, PortId};
-use crate::sip::{self, Edit, EditError, Fault, Header, Message, Method, Rport, Span, Text, Via, uri};
+use crate::sip::{self, Edit, EditError, Fault, Header, Message, Rport, Span, Text, Via, uri};
 
 use super::Core;
-use super::digits::{holds, number_before, quad_before};
+use super::digits::{holds, last_of, number_at_end, quad_at, same};
 use super::verdict::{DropReason, Tally, Verdict};
 use super::via::{Branch, Reading};
 
@@ -59,7 +59,7 @@ impl Core {
             return Verdict::Drop(DropReason::ResponseOutside);
         }
         let code = message.code().unwrap_or_default();
-        if code >= 200 && from_node {
+        if code >= 200 && from_node && leaves_mark(message.cseq.method.of(bytes)) {
             self.settle(now_ms, sender.flatten(), bytes, message);
         }
         // One bind may serve both sides; then the address decides.
@@ -106,7 +106,7 @@ impl Core {
     fn is_own_via(&self, packet: &Packet, message: &Message, slot: u16) -> bool {
         let (site, bytes) = (&self.shared.site, packet.bytes());
         let sent_by = message.via.sent_by.of(bytes);
-        let named = |port: PortId| site.texts(port).is_some_and(|own| *own.advertise == *sent_by);
+        let named = |port: PortId| site.texts(port).is_some_and(|own| same(&own.advertise, sent_by));
         site.node_side(packet.source.ip()).is_some_and(|side| named(side.via_port(slot)))
             || named(packet.port)
             || site.is_ours(message.via.host.of(bytes), message.via.port)
@@ -118,7 +118,7 @@ impl Core {
         let line = message.via.line;
         if !message.via.shares_line
             && message.vias.count == 2
-            && let Some(to) = plain_home(Span { start: line.next, end: message.vias.end }.of(bytes))
+            && let Some(to) = plain_home(bytes, Span { start: line.next, end: message.vias.end })
         {
             return Some((Span { start: line.start, end: line.next }, to));
         }
@@ -149,11 +149,7 @@ impl Core {
     #[inline]
     fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) {
         let plan = &self.state.plan;
-        if message.cseq.method.of(bytes) == Method::Cancel.name().as_bytes() {
-            return;
-        }
-        let call = self.call_hash(bytes, message);
-        let settle = |set| self.shared.marks.settle(self.mark_hash(set, bytes, message, call), now_ms);
+        let settle = |set| self.shared.marks.settle(self.mark_hash(set, bytes, message), now_ms);
         match node.and_then(|ix| plan.node(ix)).and_then(|node| plan.set(node.set)) {
             Some(set) if plan.sets.len() == 1 => settle(set),
             // Nodes of several sets may share an address, or one may answer from another port.
@@ -198,6 +194,14 @@ impl Core {
     }
 }
 
+/// Whether a request of this method may have left a mark that its final response settles. CANCEL and
+/// ACK leave none; these others stand within a dialog, and a stray one's mark is as short as a settled
+/// one's.
+#[inline]
+fn leaves_mark(method: &[u8]) -> bool {
+    !matches!(method, b"BYE" | b"CANCEL" | b"ACK" | b"PRACK" | b"INFO" | b"UPDATE")
+}
+
 /// An address as a Contact had it: port 0 stands for none.
 pub(super) fn written(text: &mut Text<'_>, addr: SocketAddr) {
     if addr.port() == 0 { text.host(addr.ip()) } else { text.addr(addr) }
@@ -229,19 +233,24 @@ fn plain_via(bytes: &[u8], at: usize) -> Option<Span> {
 
 /// Where the only Via of `lines` sends a response, if it stands alone on the first of them and ends as
 /// we leave the Via of a phone: `;rport=PORT;received=IP`.
-#[inline]
-fn plain_home(lines: &[u8]) -> Option<SocketAddr> {
-    let value = lines.strip_prefix(b"Via: SIP/2.0/UDP ")?.strip_suffix(b"\r\n")?;
+#[inline(never)]
+fn plain_home(bytes: &[u8], lines: Span) -> Option<SocketAddr> {
+    let value = lines.of(bytes).strip_prefix(b"Via: SIP/2.0/UDP ")?.strip_suffix(b"\r\n")?;
     // Of several values the first counts, and quotes may hold what looks like parameters.
     if holds(value, b',', b'"') {
         return None;
     }
-    let (ip, len) = quad_before(value)?;
+    // The upper half of sixteen bytes is shorter than an address.
+    let last = value.last_chunk::<16>()?;
+    let len = 15 - last_of(*last.first_chunk()?, b'=')?;
+    let (ip, ip_len) = quad_at(bytes.get(usize::from(lines.end).checked_sub(len + 2)?..)?)?;
     let rest = value.get(..value.len() - len)?.strip_suffix(b";received=")?;
-    let mut before = rest.iter().rev();
-    let (port, digits, equals) = number_before(&mut before, 5)?;
-    let port = u16::try_from(port).ok().filter(|port| *port > 0 && equals == b'=')?;
-    rest.get(..rest.len() - digits)?.ends_with(b";rport=").then_some(SocketAddr::new(ip.into(), port))
+    let last = *rest.last_chunk::<8>()?;
+    let digits = 7 - last_of(last, b'=')?;
+    let port = number_at_end(last, (1..=5).contains(&digits).then_some(digits)?)?;
+    let port = u16::try_from(port).ok()?;
+    let named = rest.get(..rest.len() - digits)?.ends_with(b";rport=");
+    (named && ip_len == len).then_some(SocketAddr::new(ip.into(), port))
 }
 
 /// Where the Via below ours sends a response (18.2.2, RFC 3581).

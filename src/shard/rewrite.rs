@@ -67,7 +67,7 @@ impl Core {
         head_room: usize,
     ) -> Result<Written, Unwritten> {
         let policy = if incoming.from_node { ForceRport::Never } else { incoming.port.force_rport };
-        let back = way_back(incoming.bytes, incoming.message, incoming.source, policy);
+        let back = way_back(incoming.bytes, incoming.message, incoming.source, incoming.told.quad(), policy);
         let draft = self.draft(incoming, course, &back);
         let (message, key) = (incoming.message, &self.shared.site.secrets.branch);
         if via::looped(incoming.bytes, message, draft.branch.l, key) {
@@ -194,9 +194,9 @@ impl Draft<'_> {
     fn via_below(&self, edit: &mut Edit) {
         let via = &self.incoming.message.via;
         let mut at_end = self.back.received;
-        if self.back.received.is_some() && !via.received.is_empty() {
+        if at_end && !via.received.is_empty() {
             edit.splice(via.received, |text| self.address(text));
-            at_end = None;
+            at_end = false;
         }
         let mut port_at_end = self.back.rport;
         if let Some(port) = self.back.rport {
@@ -215,9 +215,9 @@ impl Draft<'_> {
                 Rport::Absent => {}
             }
         }
-        if at_end.is_some() || port_at_end.is_some() {
+        if at_end || port_at_end.is_some() {
             edit.insert(via.value.end, |text| {
-                if at_end.is_some() {
+                if at_end {
                     text.str(";received=");
                     self.address(text);
                 }
@@ -239,7 +239,7 @@ impl Draft<'_> {
     #[inline]
     fn address(&self, text: &mut Text<'_>) {
         match self.incoming.source.ip() {
-            IpAddr::V4(_) => text.bytes(self.back.quad.text()),
+            IpAddr::V4(_) => text.bytes(self.incoming.told.quad().text()),
             ip @ IpAddr::V6(_) => text.ip(ip),
         }
     }

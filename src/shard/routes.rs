@@ -8,7 +8,7 @@ use crate::packet::PortId;
 use crate::sip::{self, Header, Span, Uri, Value, uri};
 
 use super::Core;
-use super::digits::find;
+use super::digits::{behind, find};
 use super::request::{Incoming, Refusal};
 use super::verdict::Tally;
 
@@ -111,8 +111,8 @@ impl Core {
             return None;
         };
         let likely = if incoming.from_node { incoming.port_id } else { self.facing_nodes(incoming) };
-        let (_, behind) = self.own_value(rest, likely)?;
-        behind.is_empty().then_some((user, Span { start: route.first.start, end: route.end }))
+        let (_, rest) = self.own_value(rest, likely)?;
+        rest.is_empty().then_some((user, Span { start: route.first.start, end: route.end }))
     }
 
     /// Takes `<sip:COOKIE@HOST;lr>` off the front, where HOST is a listener of ours as it is
@@ -120,13 +120,24 @@ impl Core {
     #[inline]
     fn own_value<'a>(&self, text: &'a [u8], likely: PortId) -> Option<(&'a [u8], &'a [u8])> {
         let rest = text.strip_prefix(b"<sip:")?;
-        let at = if rest.get(NODE_COOKIE) == Some(&b'@') { NODE_COOKIE } else { find(rest, b'@')? };
+        let at = match [NODE_COOKIE, COOKIE_MIN].into_iter().find(|at| rest.get(*at) == Some(&b'@')) {
+            Some(at) => at,
+            None => find(rest, b'@')?,
+        };
         let (user, rest) = rest.split_at_checked(at)?;
         if !balance::has_mark(user) {
             return None;
         }
-        let behind = self.shared.site.recorded(likely).find_map(|texts| rest.strip_prefix(&*texts.behind_cookie))?;
-        Some((user, behind))
+        let site = &self.shared.site;
+        match site.texts(likely).and_then(|texts| behind(rest, &texts.behind_cookie)) {
+            Some(rest) => Some((user, rest)),
+            None => Some((user, self.behind_any(rest)?)),
+        }
+    }
+
+    #[inline(never)]
+    fn behind_any<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+        self.shared.site.recorded().find_map(|texts| behind(text, &texts.behind_cookie))
     }
 
     /// The listener that faces the nodes, likely the second one that a client's Route names.

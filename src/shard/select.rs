@@ -11,7 +11,6 @@ use crate::sip::{self, Header, Message, Method, Watch, uri};
 use super::marks::Mark;
 use super::request::Incoming;
 use super::verdict::Tally;
-use super::via::mix;
 use super::{Core, State};
 
 /// Longest key that is hashed whole, bytes; what is longer falls back to the Call-ID.
@@ -181,16 +180,17 @@ impl Core {
 
     /// What the marks know a request of a set by.
     #[inline]
-    pub(super) fn mark_hash(&self, set: &NodeSet, bytes: &[u8], message: &Message, call: u64) -> u64 {
+    pub(super) fn mark_hash(&self, set: &NodeSet, bytes: &[u8], message: &Message) -> u64 {
         let salt = self.salts.get(usize::from(set.ix.0)).copied().unwrap_or_default();
-        mix(call ^ salt, message.from.tag.of(bytes))
+        let key = &self.shared.site.secrets.marks;
+        key.folded(key.folded(salt, message.call_id.of(bytes)), message.from.tag.of(bytes))
     }
 
     /// The node for a request that no cookie decides: the marked one, else by key.
     #[inline]
     pub(super) fn choose(&self, set: &NodeSet, incoming: &Incoming<'_>) -> Result<Chosen, NoNode> {
-        let Incoming { bytes, message, method, call, now_ms, .. } = *incoming;
-        let hash = self.mark_hash(set, bytes, message, call);
+        let Incoming { bytes, message, method, now_ms, .. } = *incoming;
+        let hash = self.mark_hash(set, bytes, message);
         let found = self.shared.marks.found(hash, now_ms);
         if let Some(found) = &found
             && !self.may_leave(found.mark, incoming)

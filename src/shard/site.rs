@@ -144,7 +144,11 @@ impl Site {
         own.addresses.sort_unstable();
         own.addresses.dedup();
         let [node_v4, node_v6] = node_sides;
-        let texts = ports.iter().map(Texts::of).collect();
+        let texts = ports.iter().map(|port| {
+            let side = if port.local.bind.is_ipv4() { &node_v4 } else { &node_v6 };
+            Texts::of(port, side.as_ref().map(|side| side.listener))
+        });
+        let texts = texts.collect();
         let numbered = || (0..).map(PortId).zip(&ports);
         let recorded = numbered().filter(|(_, port)| port.local.role == PortRole::Listener).map(|(id, _)| id).collect();
         let first_edge =
@@ -188,10 +192,9 @@ impl Site {
         self.texts.get(usize::from(id.0))
     }
 
-    /// Listeners that Record-Route may name, the likeliest one first.
-    #[inline]
-    pub(super) fn recorded(&self, likely: PortId) -> impl Iterator<Item = &Texts> {
-        std::iter::once(likely).chain(self.recorded.iter().copied()).filter_map(|id| self.texts(id))
+    /// Listeners that Record-Route may name.
+    pub(super) fn recorded(&self) -> impl Iterator<Item = &Texts> {
+        self.recorded.iter().filter_map(|id| self.texts(*id))
     }
 
     /// The port that a cookie or branch names.
@@ -301,10 +304,12 @@ pub(super) struct Texts {
     pub(super) behind_cookie: Box<[u8]>,
     /// Host and port.
     pub(super) advertise: Box<[u8]>,
+    /// The listener of the node side of the port's address family.
+    pub(super) node_listener: Option<PortId>,
 }
 
 impl Texts {
-    fn of(port: &Port) -> Self {
+    fn of(port: &Port, node_listener: Option<PortId>) -> Self {
         let name = &port.advertise;
         let mark = String::from_utf8_lossy(via::PREFIX);
         Self {
@@ -313,6 +318,7 @@ impl Texts {
             tail: Piece::new(&format!("@{name};lr>\r\n")),
             behind_cookie: format!("@{name};lr>").into_bytes().into(),
             advertise: name.as_bytes().into(),
+            node_listener,
         }
     }
 }
