@@ -8,7 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use sipring::packet::{Pool, PoolOptions};
 use sipring::sip::{Edit, EditError, Header, Span, Watch, scan, values};
 
-static POOL: LazyLock<&'static Pool> = LazyLock::new(|| Pool::new(&PoolOptions { slots: 4, threads: 1 }).expect("a pool"));
+static POOL: LazyLock<&'static Pool> =
+    LazyLock::new(|| Pool::new(&PoolOptions { slots: 4, threads: 1 }).expect("a pool"));
 
 fn rebuilt(bytes: &[u8], spans: &[(Span, usize)]) -> Option<Vec<u8>> {
     let mut sorted = spans.to_vec();
