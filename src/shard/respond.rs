@@ -194,9 +194,8 @@ impl Core {
     }
 }
 
-/// Whether a request of this method may have left a mark that its final response settles. CANCEL and
-/// ACK leave none; these others stand within a dialog, and a stray one's mark is as short as a settled
-/// one's.
+/// Whether a request of this method may have left a mark that its final response settles: those that
+/// belong to another request or to a dialog leave none.
 #[inline]
 fn leaves_mark(method: &[u8]) -> bool {
     !matches!(method, b"BYE" | b"CANCEL" | b"ACK" | b"PRACK" | b"INFO" | b"UPDATE")

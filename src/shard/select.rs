@@ -306,10 +306,12 @@ impl Core {
     }
 }
 
-/// Whether a request begins something, so that it leaves a mark.
+/// Whether a request begins something, so that it leaves a mark. What belongs to a dialog does not,
+/// even without To tag: nobody would settle its mark.
 #[inline]
 fn begins(incoming: &Incoming<'_>) -> bool {
-    incoming.message.to.tag.is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel)
+    use Method::{Ack, Bye, Cancel, Info, Prack, Update};
+    incoming.message.to.tag.is_empty() && !matches!(incoming.method, Ack | Cancel | Bye | Prack | Info | Update)
 }
 
 fn takes_calls(state: &State) -> bool {
