@@ -17,7 +17,8 @@ pub struct Arriving {
 }
 
 const SDP: &str = "v=0\r\no=alice 2890844526 2890844526 IN IP4 192.0.2.50\r\ns=-\r\nc=IN IP4 192.0.2.50\r\nt=0 0\r\n\
-                   m=audio 49172 RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n";
+                   m=audio 49172 RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=ptime:20\r\n\
+                   m=video 49174 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\na=sendrecv\r\n";
 
 fn request(method: &str, uri: &str, routes: &str, to_tag: &str, branch: &str, sdp: bool) -> String {
     let (kind, body) = if sdp { ("Content-Type: application/sdp\r\n", SDP) } else { ("", "") };
