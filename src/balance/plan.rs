@@ -266,11 +266,12 @@ impl Plan {
         self.by_place.find(Place::of(addr)).map_or(PeerId::NONE, |(peer, _)| peer)
     }
 
-    /// The set of the first rule that matches.
-    #[inline]
+    /// The first rule that matches, by its place, and the set that it names; `host` is the
+    /// request-URI's.
     #[must_use]
-    pub fn ruled(&self, port: PortId, method: u8, host: &[u8], source: IpAddr) -> Option<SetIx> {
-        self.rules.iter().find(|rule| rule.matches(port, method, host, source)).map(|rule| rule.set)
+    pub fn ruled(&self, port: PortId, method: u8, host: &[u8], source: IpAddr) -> Option<(usize, &NodeSet)> {
+        let at = self.rules.iter().position(|rule| rule.matches(port, method, host, source))?;
+        Some((at, self.set(self.rules.get(at)?.set)?))
     }
 
     fn add_set(&mut self, spec: SetSpec, ix: SetIx, key: &Key, previous: Option<&Self>) {
@@ -604,10 +605,12 @@ mod tests {
         let sets = vec![set("x", three()), set("y", vec![node("d", "10.0.0.4:5060")])];
         let mut plan = Plan::build(PlanSpec { sets, rules, trusted: Vec::new() }, &secrets(), None).unwrap();
         let source = "192.0.2.1".parse().unwrap();
-        assert_eq!(plan.ruled(PortId(0), 3, b"", source), Some(SetIx(1)));
-        assert_eq!(plan.ruled(PortId(0), 4, b"", source), Some(SetIx(0)));
+        let ruled =
+            |plan: &Plan, method| plan.ruled(PortId(0), method, b"", source).map(|(at, set)| (at, set.name.clone()));
+        assert_eq!(ruled(&plan, 3), Some((0, "y".to_owned())));
+        assert_eq!(ruled(&plan, 4), Some((1, "x".to_owned())));
         plan.rules.remove(1);
-        assert_eq!(plan.ruled(PortId(0), 4, b"", source), None);
+        assert_eq!(ruled(&plan, 4), None);
         assert_eq!(plan.set(SetIx(1)).map(|set| set.name.as_str()), Some("y"));
     }
 

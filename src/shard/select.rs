@@ -57,9 +57,7 @@ pub fn rule_of<'p>(
     host: &[u8],
     source: IpAddr,
 ) -> Option<(usize, &'p NodeSet)> {
-    let at = plan.rules.iter().position(|rule| rule.matches(port, method as u8, host, source))?;
-    let set = plan.sets.get(usize::from(plan.rules.get(at)?.set.0))?;
-    Some((at, set))
+    plan.ruled(port, method as u8, host, source)
 }
 
 /// The set of every request that arrives at `port`, if the first rule that may match looks no further.
