@@ -96,7 +96,8 @@ impl Balancer {
         assert!(!line.to_lowercase().contains("refused"), "the reload was refused: {line}");
     }
 
-    /// All counters as they are now: what is printed between one SIGUSR1 and the next.
+    /// All counters as they are now: what is printed between one SIGUSR1 and the next. Both printings are
+    /// read to their ends, so that the tail of the second is not taken for the head of a later one.
     pub(crate) fn counters(&mut self) -> Counters {
         let process = self.process();
         let mark = process.mark();
@@ -109,8 +110,12 @@ impl Balancer {
             output == Output::Out && counter(line).map(|(name, _)| name) == name
         });
         let Some((to, _)) = again else { panic!("no counters on the second SIGUSR1; {}", process.said()) };
-        let printed = process.lines(mark);
-        counters(printed.into_iter().take(to - 1 - mark))
+        let printed: Vec<_> = process.lines(mark).into_iter().take(to - 1 - mark).collect();
+        let name_of = |line: &str| line.rsplit_once(' ').map(|(name, _)| name.to_owned());
+        let last = printed.iter().rev().find(|(output, _)| *output == Output::Out).and_then(|(_, line)| name_of(line));
+        let end = process.wait_line(to, LIMIT, |output, line| output == Output::Out && name_of(line) == last);
+        assert!(end.is_some(), "the second printing has no end; {}", process.said());
+        counters(printed.into_iter())
     }
 
     /// SIGTERM, without waiting for its end.
