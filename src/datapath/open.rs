@@ -35,11 +35,11 @@ pub fn probe(ports: &[LocalPort]) -> io::Result<()> {
 
 /// A socket bound to `local`, one of a group that shares it.
 ///
-/// SO_REUSEPORT alone: with SO_REUSEADDR, any user's process could take the port over.
+/// SO_REUSEPORT alone: with SO_REUSEADDR, any user's process could take the port over. Blocking: a
+/// receive that a ring holds would fail at once otherwise; every call of ours says itself not to wait.
 pub(super) fn bound(local: SocketAddr, buffers: Buffers) -> io::Result<Socket> {
     let socket = bare(local)?;
     socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
     if local.is_ipv4() {
         // No DF bit: what is longer than the path leaves or travels in fragments.
         set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;

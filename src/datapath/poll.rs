@@ -63,6 +63,14 @@ pub(super) fn wait_for(fd: RawFd, wait: Duration) {
     unsafe { libc::poll(&raw mut watched, 1, milliseconds(Some(wait))) };
 }
 
+/// Whether a datagram waits at `fd`.
+pub(super) fn is_readable(fd: RawFd) -> bool {
+    let mut watched = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid entry.
+    unsafe { libc::poll(&raw mut watched, 1, 0) };
+    watched.revents & libc::POLLIN != 0
+}
+
 /// Rounded up: a wait that ends too early would be followed by many of zero.
 fn milliseconds(wait: Option<Duration>) -> i32 {
     wait.map_or(-1, |wait| i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX))

@@ -29,8 +29,14 @@ pub(super) struct Open {
     pub(super) peer: Option<SocketAddr>,
     /// Its endpoint is gone: it is read empty, then closed.
     pub(super) leaving: bool,
+    /// Tells it from those that had its place before.
+    pub(super) generation: u16,
     /// It stands in the datapath's list of sockets to read.
     pub(super) listed: bool,
+    /// A ring receives by it.
+    pub(super) armed: bool,
+    /// Something came by it since it was armed.
+    pub(super) fed: bool,
     /// Its error queue is to be read: an error that a send has taken notice of still waits there.
     pub(super) failed: bool,
 }
@@ -76,6 +82,8 @@ pub(super) struct Sockets {
     peers: Vec<(SocketAddr, SocketId)>,
     connected_max: usize,
     buffers: Buffers,
+    /// Sockets opened so far, modulo 2^16.
+    generation: u16,
 }
 
 impl Sockets {
@@ -90,6 +98,7 @@ impl Sockets {
             peers: Vec::new(),
             connected_max: options.connected_max,
             buffers,
+            generation: 0,
         };
         for (place, port) in options.ports.iter().enumerate() {
             if !port.role.held_by(options.worker, options.workers) {
@@ -116,6 +125,11 @@ impl Sockets {
     /// All open sockets.
     pub(super) fn ids(&self) -> impl Iterator<Item = SocketId> + '_ {
         (0..).zip(&self.open).filter(|(_, open)| open.is_some()).map(|(id, _)| id)
+    }
+
+    /// Whether a ring receives by any of them.
+    pub(super) fn any_armed(&self) -> bool {
+        self.open.iter().flatten().any(|open| open.armed)
     }
 
     /// Places that a [`SocketId`] can have.
@@ -214,7 +228,10 @@ impl Sockets {
     }
 
     fn insert(&mut self, socket: Socket, port: PortId, peer: Option<SocketAddr>) -> SocketId {
-        let open = Open { socket, port, peer, leaving: false, listed: false, failed: false };
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let (leaving, listed, armed, fed, failed) = (false, false, false, false, false);
+        let open = Open { socket, port, peer, generation, leaving, listed, armed, fed, failed };
         match (0..).zip(&mut self.open).find(|(_, place)| place.is_none()) {
             Some((id, place)) => {
                 *place = Some(open);

@@ -150,7 +150,14 @@ impl Packet {
     /// [`Packet::received`].
     #[inline]
     pub fn room(&mut self) -> &mut [u8] {
-        self.slot.bytes_mut().get_mut(HEAD_ROOM..).unwrap_or_default()
+        self.room_from(0)
+    }
+
+    /// The same, and the last `ahead` bytes of the head room with it: for what a datapath is told of
+    /// a datagram in front of it.
+    #[inline]
+    pub fn room_from(&mut self, ahead: usize) -> &mut [u8] {
+        self.slot.bytes_mut().get_mut(HEAD_ROOM - ahead.min(HEAD_ROOM)..).unwrap_or_default()
     }
 
     /// Tells that the datapath wrote `len` bytes into [`Packet::room`].
