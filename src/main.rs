@@ -14,6 +14,10 @@ use clap::{Args, Parser, Subcommand};
 use sipring::config::Config;
 use sipring::serve;
 
+/// Threads that look up names, answer operators and log do not hold each other up.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A load balancer for clusters of SIP servers.
 #[derive(Parser)]
 #[command(name = "sipring", version)]

@@ -3,6 +3,7 @@
 //! Puts the floors together: secret, site, workers on their cpus, control. [`run`] is the process
 //! of its own; [`start`] serves inside another, which asks through [`Running`].
 
+mod backend;
 mod crew;
 mod told;
 
@@ -16,6 +17,7 @@ use crate::config::{ClusterSecret, Config, Workers};
 use crate::control::{self, Control, Wish};
 use crate::datapath;
 use crate::shard::{Port, Site};
+use backend::Backend;
 use crew::Crew;
 pub use told::Figures;
 
@@ -27,6 +29,7 @@ pub struct Running {
     control: Control,
     site: Arc<Site>,
     figures: Arc<[Figures]>,
+    backend: Backend,
 }
 
 /// Starts everything, and returns when all workers receive. Signals are left alone.
@@ -86,6 +89,12 @@ impl Running {
         &self.figures
     }
 
+    /// The datapath that was chosen: `uring` or `mmsg`.
+    #[must_use]
+    pub fn datapath(&self) -> &'static str {
+        self.backend.name()
+    }
+
     /// The local ports.
     #[must_use]
     pub fn ports(&self) -> &[Port] {
@@ -111,20 +120,21 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     ));
     let cpus = cpus(&config)?;
     descriptors(&config)?;
+    let backend = Backend::choose(config.cpus.datapath)?;
     let options = control::Options { dns: config.dns.clone(), drain_max_s: config.drain_max_s, signals };
     let config = Arc::new(config);
     let opened = control::open(options, wish(config.clone(), secrets.clone()))?;
     for port in site.ports() {
         datapath::probe(&[port.local]).map_err(|error| format!("`{}`: {error}", port.name))?;
     }
-    let crew = Crew::start(&config, site.clone(), &cpus, &opened.state)?;
+    let crew = Crew::start(&config, backend, site.clone(), &cpus, &opened.state)?;
     let figures = crew.figures.clone();
     let again = config.clone();
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));
     let listeners: Vec<String> =
         site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
-    tracing::info!(workers = config.shard.workers, datapath = "mmsg", ?listeners, "ready");
-    Ok(Running { control, site, figures })
+    tracing::info!(workers = config.shard.workers, datapath = backend.name(), ?listeners, "ready");
+    Ok(Running { control, site, figures, backend })
 }
 
 /// The secret of the file; made if there is none.

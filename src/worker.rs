@@ -70,7 +70,7 @@ pub struct Ledger {
 }
 
 /// Names of the ledger's figures, in order.
-pub const LEDGER: [&str; 20] = [
+pub const LEDGER: [&str; 21] = [
     "turns",
     "datagrams_received",
     "datagrams_truncated",
@@ -86,6 +86,7 @@ pub const LEDGER: [&str; 20] = [
     "icmp_errors",
     "events_lost",
     "receive_stalls",
+    "receives_rearmed",
     "connects_failed",
     "system_calls",
     "originated",
@@ -328,6 +329,7 @@ impl<D: Datapath> Worker<D> {
             counts.icmp,
             counts.events_lost,
             counts.stalls,
+            counts.rearmed,
             counts.connects_failed,
             counts.syscalls,
             self.out.originated(),

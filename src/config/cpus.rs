@@ -35,9 +35,22 @@ impl Workers {
     }
 }
 
+/// How packets come in and leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatapathChoice {
+    /// io_uring if the kernel has and allows it, else plain sockets.
+    Auto,
+    /// io_uring.
+    Uring,
+    /// Plain sockets.
+    Mmsg,
+}
+
 /// The tuning of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus {
+    /// How packets come in and leave.
+    pub datapath: DatapathChoice,
     /// Where workers run.
     pub workers: Workers,
     /// Packet slots of the pool.
@@ -59,6 +72,7 @@ pub struct Cpus {
 impl Default for Cpus {
     fn default() -> Self {
         Self {
+            datapath: DatapathChoice::Auto,
             workers: Workers::Free(1),
             packets: 8_192,
             batch: 64,
@@ -127,14 +141,15 @@ impl Cpus {
 
     fn check(file: &File, source: &mut Source) -> Self {
         let default = Self::default();
-        if let Some(word) = &file.datapath {
-            source.choice("datapath", word, &[("mmsg", ())]);
-        }
+        let choices =
+            [("auto", DatapathChoice::Auto), ("uring", DatapathChoice::Uring), ("mmsg", DatapathChoice::Mmsg)];
+        let datapath = file.datapath.as_ref().and_then(|word| source.choice("datapath", word, &choices));
         let mut number = |what: &str, number: &Option<Number>, bounds: std::ops::Range<i64>, default: usize| {
             let value = number.as_ref().and_then(|number| source.within(what, number, bounds));
             value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
         };
         let cpus = Self {
+            datapath: datapath.unwrap_or(default.datapath),
             packets: number("packets", &file.packets, 256..(1 << 24) + 1, default.packets as usize) as u32,
             batch: number("batch", &file.batch, 1..1_025, default.batch),
             receive_buffer: number(

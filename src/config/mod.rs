@@ -14,7 +14,7 @@ mod ports;
 mod secret;
 mod size;
 
-pub use cpus::{Cpus, WORKERS_MAX, Workers};
+pub use cpus::{Cpus, DatapathChoice, WORKERS_MAX, Workers};
 pub use fault::{Fault, Faults};
 pub use secret::ClusterSecret;
 

@@ -11,10 +11,11 @@ use std::time::Instant;
 
 use core_affinity::CoreId;
 
+use super::backend::Backend;
 use super::told::{Figures, print};
 use crate::config::Config;
 use crate::control::{Hooks, Wish};
-use crate::datapath::{self, Mmsg, Waker};
+use crate::datapath::{self, Datapath, Mmsg, Uring, Waker};
 use crate::packet::{Pool, PoolOptions, WorkerId};
 use crate::shard::{Asks, Marks, Shard, Shared, Site, State};
 use crate::worker::{Parts, Post, Worker};
@@ -24,6 +25,7 @@ const ASKS_MAX: usize = 1_024;
 
 /// The workers that run.
 pub(super) struct Crew {
+    backend: Backend,
     posts: Vec<Arc<Post>>,
     threads: Vec<JoinHandle<()>>,
     pub(super) figures: Arc<[Figures]>,
@@ -45,6 +47,7 @@ impl Crew {
     /// Starts one worker on each of `cpus`, and waits until all receive.
     pub(super) fn start(
         config: &Config,
+        backend: Backend,
         site: Arc<Site>,
         cpus: &[Option<CoreId>],
         state: &State,
@@ -53,6 +56,7 @@ impl Crew {
         let wakers = cpus.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
         let wakers = wakers.map_err(|error| format!("a waker cannot be made: {error}"))?;
         let mut crew = Self {
+            backend,
             posts: wakers.iter().map(|waker| Post::new(config.cpus.mail_max, waker.clone())).collect(),
             threads: Vec::with_capacity(cpus.len()),
             figures: cpus.iter().map(|_| Figures::default()).collect(),
@@ -103,17 +107,11 @@ impl Crew {
             ledger: figures.ledger.clone(),
         };
         let (shared, stopping) = (self.shared.clone(), self.stopping.clone());
-        let body = move || match sit(&seat, shared, state, &figures, parts) {
-            Ok(worker) => {
-                tracing::info!(worker = me.0, cpu = seat.cpu.map(|cpu| cpu.id), "worker_started");
-                let _ = ready.send(Ok(()));
-                drop(ready);
-                let _vital = Vital { me, stopping };
-                if let Err(error) = worker.run() {
-                    tracing::error!(worker = me.0, %error, "worker_failed");
-                }
-            }
-            Err(text) => drop(ready.send(Err(text))),
+        let duty = Duty { seat, shared, state, figures, parts, ready, stopping };
+        let backend = self.backend;
+        let body = move || match backend {
+            Backend::Uring => duty.serve(Uring::open),
+            Backend::Mmsg => duty.serve(Mmsg::open),
         };
         let named = std::thread::Builder::new().name(format!("worker-{}", me.0));
         named.spawn(body).map_err(|error| format!("a worker cannot be started: {error}"))
@@ -141,11 +139,51 @@ impl Crew {
     }
 }
 
+/// How a datapath is opened.
+type Open<D> = fn(&datapath::Options, &'static Pool, Waker) -> io::Result<D>;
+
+/// What a worker's thread is given.
+struct Duty {
+    seat: Seat,
+    shared: Shared,
+    state: State,
+    figures: Figures,
+    parts: Parts,
+    ready: mpsc::Sender<Result<(), String>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Duty {
+    /// Makes the worker, says whether it could be made, and turns until it is stopped.
+    fn serve<D: Datapath>(self, open: Open<D>) {
+        let Self { seat, shared, state, figures, parts, ready, stopping } = self;
+        match sit(&seat, shared, state, &figures, parts, open) {
+            Ok(worker) => {
+                tracing::info!(worker = seat.me.0, cpu = seat.cpu.map(|cpu| cpu.id), "worker_started");
+                let _ = ready.send(Ok(()));
+                drop(ready);
+                let _vital = Vital { me: seat.me, stopping };
+                if let Err(error) = worker.run() {
+                    tracing::error!(worker = seat.me.0, %error, "worker_failed");
+                }
+            }
+            Err(text) => drop(ready.send(Err(text))),
+        }
+    }
+}
+
 /// Makes a worker on its own thread: pinned first, so that what it allocates is near its cpu.
-fn sit(seat: &Seat, shared: Shared, state: State, figures: &Figures, parts: Parts) -> Result<Worker<Mmsg>, String> {
+fn sit<D: Datapath>(
+    seat: &Seat,
+    shared: Shared,
+    state: State,
+    figures: &Figures,
+    parts: Parts,
+    open: Open<D>,
+) -> Result<Worker<D>, String> {
     pin(seat.cpu)?;
     let told = |error: io::Error| error.to_string();
-    let datapath = Mmsg::open(&seat.options, parts.pool, seat.waker.clone());
+    let datapath = open(&seat.options, parts.pool, seat.waker.clone());
     let datapath = datapath.map_err(|error| named(&told(error), &shared.site))?;
     let shard = Shard::new(seat.me, shared, state, figures.counters.clone());
     Worker::new(datapath, shard, parts).map_err(told)

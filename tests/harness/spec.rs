@@ -39,6 +39,11 @@ pub(crate) struct Spec {
 /// How many worker ports a test gives the balancer: more than workers, as in service.
 pub(crate) const WORKER_PORTS: u16 = 4;
 
+/// The datapath that the balancer is told to use: `SIPRING_DATAPATH`, else the one that it takes of itself.
+pub(crate) fn datapath() -> String {
+    std::env::var("SIPRING_DATAPATH").unwrap_or_else(|_| "auto".into())
+}
+
 impl Spec {
     /// One listener, one node side whose worker ports follow its own port.
     pub(crate) fn new(edge: SocketAddr, node_side: SocketAddr) -> Self {
@@ -102,6 +107,6 @@ impl Spec {
     }
 
     pub(crate) fn cpus_toml(&self) -> String {
-        format!("workers = {}\n", self.workers)
+        format!("datapath = \"{}\"\nworkers = {}\n", datapath(), self.workers)
     }
 }

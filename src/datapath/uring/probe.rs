@@ -28,8 +28,7 @@ pub(super) fn probe() -> io::Result<()> {
         return Err(lacking("waiting with a timeout, or completions of failures only"));
     }
     let pool = Pool::new(&PoolOptions { slots: 2, threads: 1 })?;
-    let registered = |error: io::Error| io::Error::new(error.kind(), format!("a ring of buffers is refused: {error}"));
-    let mut stock = Stock::new(&ring, pool, 2).map_err(registered)?;
+    let mut stock = Stock::new(&ring, pool, 2).map_err(told)?;
     stock.fill();
     let header = header();
     let (here, there) = UnixDatagram::pair()?;
