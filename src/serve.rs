@@ -14,7 +14,7 @@ use core_affinity::CoreId;
 use crate::balance::{CookieKeys, Plan, Secrets};
 use crate::config::{ClusterSecret, Config, Workers};
 use crate::control::{self, Control, Wish};
-use crate::datapath;
+use crate::datapath::{self, Steered};
 use crate::shard::{Port, Site};
 use crew::Crew;
 pub use told::Figures;
@@ -27,6 +27,7 @@ pub struct Running {
     control: Control,
     site: Arc<Site>,
     figures: Arc<[Figures]>,
+    steered: Steered,
 }
 
 /// Starts everything, and returns when all workers receive. Signals are left alone.
@@ -86,6 +87,12 @@ impl Running {
         &self.figures
     }
 
+    /// How datagrams are shared out among the workers.
+    #[must_use]
+    pub fn steered(&self) -> Steered {
+        self.steered
+    }
+
     /// The local ports.
     #[must_use]
     pub fn ports(&self) -> &[Port] {
@@ -118,13 +125,13 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
         datapath::probe(&[port.local]).map_err(|error| format!("`{}`: {error}", port.name))?;
     }
     let crew = Crew::start(&config, site.clone(), &cpus, &opened.state)?;
-    let figures = crew.figures.clone();
+    let (figures, steered) = (crew.figures.clone(), crew.steered());
     let again = config.clone();
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));
     let listeners: Vec<String> =
         site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
-    tracing::info!(workers = config.shard.workers, datapath = "mmsg", ?listeners, "ready");
-    Ok(Running { control, site, figures })
+    tracing::info!(workers = config.shard.workers, datapath = "mmsg", steering = steered.label(), ?listeners, "ready");
+    Ok(Running { control, site, figures, steered })
 }
 
 /// The secret of the file; made if there is none.
