@@ -38,7 +38,10 @@ fn files(nodes: &[SocketAddr], handoff: bool) -> (PathBuf, PathBuf) {
     );
     let (main, tuning) = (dir.join("sipring.toml"), dir.join("cpus.toml"));
     std::fs::write(&main, text).unwrap();
-    let tuned = format!("workers = 2\npackets = 1024\nreceive_buffer = 262144\nowner_handoff = {handoff}\n");
+    // Not steered, so that messages come to workers that do not own them.
+    let tuned = format!(
+        "workers = 2\npackets = 1024\nreceive_buffer = 262144\nsteering = \"tuple\"\nowner_handoff = {handoff}\n"
+    );
     std::fs::write(&tuning, tuned).unwrap();
     (main, tuning)
 }
