@@ -15,7 +15,7 @@ use core_affinity::CoreId;
 use crate::balance::{CookieKeys, Plan, Secrets};
 use crate::config::{ClusterSecret, Config, Workers};
 use crate::control::{self, Control, Wish};
-use crate::datapath;
+use crate::datapath::{self, Steered};
 use crate::shard::{Port, Site};
 use backend::Backend;
 use crew::Crew;
@@ -30,6 +30,7 @@ pub struct Running {
     site: Arc<Site>,
     figures: Arc<[Figures]>,
     backend: Backend,
+    steered: Steered,
 }
 
 /// Starts everything, and returns when all workers receive. Signals are left alone.
@@ -95,6 +96,12 @@ impl Running {
         self.backend.name()
     }
 
+    /// How datagrams are shared out among the workers.
+    #[must_use]
+    pub fn steered(&self) -> Steered {
+        self.steered
+    }
+
     /// The local ports.
     #[must_use]
     pub fn ports(&self) -> &[Port] {
@@ -128,13 +135,14 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
         datapath::probe(&[port.local]).map_err(|error| format!("`{}`: {error}", port.name))?;
     }
     let crew = Crew::start(&config, backend, site.clone(), &cpus, &opened.state)?;
-    let figures = crew.figures.clone();
+    let (figures, steered) = (crew.figures.clone(), crew.steered());
     let again = config.clone();
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));
     let listeners: Vec<String> =
         site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
-    tracing::info!(workers = config.shard.workers, datapath = backend.name(), ?listeners, "ready");
-    Ok(Running { control, site, figures, backend })
+    let (workers, datapath, steering) = (config.shard.workers, backend.name(), steered.label());
+    tracing::info!(workers, datapath, steering, ?listeners, "ready");
+    Ok(Running { control, site, figures, backend, steered })
 }
 
 /// The secret of the file; made if there is none.

@@ -356,10 +356,14 @@ fn the_tuning_file_is_checked_alike() {
         ("datapath = \"uring\"", "sound"),
         ("datapath = \"mmsg\"", "sound"),
         ("datapath = \"xdp\"", "cpus.toml:1:12: unknown datapath `xdp`; one of: auto, uring, mmsg"),
+        (
+            "steering = \"xbpf\"",
+            "cpus.toml:1:12: unknown steering `xbpf`; did you mean `ebpf`? one of: auto, ebpf, cbpf, tuple",
+        ),
         ("batch = 0", "cpus.toml:1:9: batch = 0 is out of bounds; 1 to 1024 is right"),
         (
             "\nworker = 2",
-            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff",
+            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff, steering",
         ),
         ("workers = 9", "a.toml:13:9: 8 worker ports are too few; one for each of 9 workers is right"),
         (

@@ -41,8 +41,9 @@ fn files(nodes: &[SocketAddr], handoff: bool, (datapath, ports): (&str, u16)) ->
     );
     let (main, tuning) = (dir.join("sipring.toml"), dir.join("cpus.toml"));
     std::fs::write(&main, text).unwrap();
+    // Not steered, so that messages come to workers that do not own them.
     let tuned = format!(
-        "datapath = \"{datapath}\"\nworkers = 2\npackets = 1024\nreceive_buffer = 262144\nowner_handoff = {handoff}\n"
+        "datapath = \"{datapath}\"\nworkers = 2\npackets = 1024\nreceive_buffer = 262144\nsteering = \"tuple\"\nowner_handoff = {handoff}\n"
     );
     std::fs::write(&tuning, tuned).unwrap();
     (main, tuning)

@@ -7,22 +7,26 @@
 mod address;
 mod errors;
 mod gate;
+mod groups;
 mod headers;
 mod inbox;
 mod mmsg;
 mod open;
 mod outward;
 mod poll;
+mod program;
 mod replay;
 mod sockets;
 mod uring;
 mod waker;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::packet::{Endpoints, Event, LocalPort, Outbox, Packet, WorkerId};
 
+pub use groups::{Groups, Steered};
 pub use mmsg::Mmsg;
 pub use open::probe;
 pub use replay::{Arrival, Replay};
@@ -134,6 +138,8 @@ pub struct Options {
     pub send_buffer: usize,
     /// Connected sockets at most on one worker port: a stranger's datagram walks past all of them.
     pub connected_max: usize,
+    /// Sockets of shared ports that were opened for all workers before; none: it opens its own.
+    pub groups: Option<Arc<Groups>>,
 }
 
 impl Default for Options {
@@ -146,6 +152,7 @@ impl Default for Options {
             receive_buffer: 8 << 20,
             send_buffer: 8 << 20,
             connected_max: 64,
+            groups: None,
         }
     }
 }

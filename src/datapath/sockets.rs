@@ -104,7 +104,10 @@ impl Sockets {
             if !port.role.held_by(options.worker, options.workers) {
                 continue;
             }
-            let socket = open::bound(port.bind, buffers).map_err(|error| open::cannot_bind(port, &error))?;
+            let socket = match options.groups.as_ref().and_then(|groups| groups.take(place, options.worker)) {
+                Some(socket) => socket,
+                None => open::bound(port.bind, buffers).map_err(|error| open::cannot_bind(port, &error))?,
+            };
             if sockets.open.is_empty() {
                 open::check_buffers(&socket, buffers)?;
             }

@@ -15,9 +15,9 @@ use super::backend::Backend;
 use super::told::{Figures, print};
 use crate::config::Config;
 use crate::control::{Hooks, Wish};
-use crate::datapath::{self, Datapath, Mmsg, Uring, Waker};
+use crate::datapath::{self, Datapath, Groups, Mmsg, Steered, Uring, Waker};
 use crate::packet::{Pool, PoolOptions, WorkerId};
-use crate::shard::{Asks, Marks, Shard, Shared, Site, State};
+use crate::shard::{self, Asks, Marks, Shard, Shared, Site, State};
 use crate::worker::{Parts, Post, Worker};
 
 /// Questions of workers that wait for control.
@@ -31,6 +31,7 @@ pub(super) struct Crew {
     pub(super) figures: Arc<[Figures]>,
     shared: Shared,
     pool: &'static Pool,
+    groups: Arc<Groups>,
     origin: Instant,
     stopping: Arc<AtomicBool>,
 }
@@ -55,6 +56,7 @@ impl Crew {
         let marks = Arc::new(Marks::new(config.shard.marks_max, config.shard.ringing_max_s));
         let wakers = cpus.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
         let wakers = wakers.map_err(|error| format!("a waker cannot be made: {error}"))?;
+        let groups = Arc::new(groups(config, &site)?);
         let mut crew = Self {
             backend,
             posts: wakers.iter().map(|waker| Post::new(config.cpus.mail_max, waker.clone())).collect(),
@@ -62,6 +64,7 @@ impl Crew {
             figures: cpus.iter().map(|_| Figures::default()).collect(),
             shared: Shared { site, marks, asks: Arc::new(Asks::new(ASKS_MAX)) },
             pool: pool(config.cpus.packets, config.shard.workers, cpus.first().copied().flatten())?,
+            groups,
             origin: origin(),
             stopping: Arc::default(),
         };
@@ -81,7 +84,8 @@ impl Crew {
     ) -> Result<(), String> {
         let (ready, started) = mpsc::channel();
         for ((me, cpu), waker) in (0..).map(WorkerId).zip(cpus).zip(wakers) {
-            let seat = Seat { me, cpu: *cpu, options: datapath_options(config, me), waker };
+            let options = datapath::Options { groups: Some(self.groups.clone()), ..datapath_options(config, me) };
+            let seat = Seat { me, cpu: *cpu, options, waker };
             let thread = self.seat(seat, state.clone(), ready.clone())?;
             self.threads.push(thread);
         }
@@ -115,6 +119,11 @@ impl Crew {
         };
         let named = std::thread::Builder::new().name(format!("worker-{}", me.0));
         named.spawn(body).map_err(|error| format!("a worker cannot be started: {error}"))
+    }
+
+    /// How datagrams are shared out among the workers.
+    pub(super) fn steered(&self) -> Steered {
+        self.groups.steered()
     }
 
     fn stop(&mut self) {
@@ -195,6 +204,24 @@ fn named(error: &str, site: &Site) -> String {
     port.map_or_else(|| error.to_owned(), |port| format!("`{}`: {error}", port.name))
 }
 
+/// The sockets that all workers share ports by, steered as the file wishes and the kernel allows.
+fn groups(config: &Config, site: &Site) -> Result<Groups, String> {
+    let best = [Steered::Ebpf, Steered::Cbpf, Steered::Tuple];
+    let wanted = config.cpus.steering.map_or(best.to_vec(), |way| vec![way]);
+    let steering = shard::steering(site).ok_or("no program steers by owner")?;
+    let groups = Groups::open(&datapath_options(config, WorkerId(0)), &steering, &wanted).map_err(|error| {
+        let advice = match config.cpus.steering {
+            Some(Steered::Ebpf) => "; the capability CAP_BPF, or `steering = \"auto\"` is right",
+            _ => "",
+        };
+        format!("{}{advice}", named(&error.to_string(), site))
+    })?;
+    for (way, error) in groups.refused() {
+        tracing::info!(steering = way.label(), %error, "steering_refused");
+    }
+    Ok(groups)
+}
+
 /// Ends the process with a worker that ends unasked.
 struct Vital {
     me: WorkerId,
@@ -244,5 +271,6 @@ fn datapath_options(config: &Config, worker: WorkerId) -> datapath::Options {
         receive_buffer: cpus.receive_buffer,
         send_buffer: cpus.send_buffer,
         connected_max: cpus.connected_max,
+        groups: None,
     }
 }

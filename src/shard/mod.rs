@@ -11,6 +11,7 @@ mod local;
 mod marks;
 mod names;
 mod outward;
+mod owner;
 mod plain;
 mod record;
 mod request;
@@ -19,6 +20,7 @@ mod rewrite;
 mod routes;
 mod select;
 mod site;
+mod steer;
 mod told;
 mod unroute;
 mod verdict;
@@ -36,6 +38,7 @@ pub use marks::{Mark, Marks, RINGING_MAX_S, SETTLED_S};
 pub use names::{Asks, HOST_MAX, HostName, Lookup, Names};
 pub use select::{SpreadKey, key_of, rule_of};
 pub use site::{ForceRport, NodeSide, Options, Port, Site};
+pub use steer::steering;
 pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};
 
 use avoid::Avoided;
@@ -346,7 +349,7 @@ impl Core {
     /// The owner's slot.
     #[inline]
     fn slot_of(&self, bytes: &[u8], message: &Message) -> u16 {
-        via::owner_slot(bytes, message, self.shared.site.slots(), self.shared.site.secrets.owner.0)
+        self.shared.site.slot_of(bytes, message)
     }
 
     /// The owner, where requests are handled by their owner only and it is not this worker.
@@ -358,11 +361,15 @@ impl Core {
         self.elsewhere(self.slot_of(packet.bytes(), message), packet)
     }
 
-    /// The worker of an owner's slot, where packets go to their owner and it is not this one.
+    /// The worker of an owner's slot, where packets go to their owner and it is not this one. Counts
+    /// those that came in at another.
     #[inline]
     fn elsewhere(&self, slot: u16, packet: &Packet) -> Option<WorkerId> {
-        let options = &self.shared.site.options;
-        let owner = WorkerId(slot % options.workers.max(1));
-        (options.owner_handoff && !packet.handed && owner != self.me).then_some(owner)
+        let owner = self.shared.site.owner(slot);
+        if owner == self.me || packet.handed {
+            return None;
+        }
+        self.counters.tally(Tally::NotOwner);
+        self.shared.site.options.owner_handoff.then_some(owner)
     }
 }

@@ -91,6 +91,9 @@ impl Core {
         let key = &site.secrets.branch;
         let uri = final_uri(self, incoming, course);
         let slot = self.slot_of(bytes, message);
+        if site.owner(slot) != self.me {
+            self.counters.tally(Tally::NotOwner);
+        }
         let sent_by = match (course.to, site.node_side(course.egress.to.ip())) {
             (Party::Node(_) | Party::Trusted, Some(side)) => side.via_port(slot),
             _ => course.egress.port,

@@ -151,18 +151,6 @@ fn recurs(bytes: &[u8], message: &Message, l: u32, key: &Key) -> bool {
     })
 }
 
-/// The owner's place among `slots` worker ports, by the value of the top Via's branch; by the
-/// Call-ID where there is none.
-///
-/// Whole little-endian words, the last filled up with zeros, so that a steering program in the
-/// kernel can compute the same.
-#[inline]
-pub(super) fn owner_slot(bytes: &[u8], message: &Message, slots: u16, seed: u64) -> u16 {
-    let branch = message.via.branch.of(bytes);
-    let text = if branch.is_empty() { message.call_id.of(bytes) } else { branch };
-    (((mix(seed, text) >> 32) * u64::from(slots)) >> 32) as u16
-}
-
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A hash of `text` that differs from seed to seed: whole little-endian words, the last filled up
