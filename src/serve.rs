@@ -55,7 +55,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let running = begin(config, true)?;
     let figures = running.figures.clone();
     let ended = running.wait();
-    told::print(&figures);
+    told::print(&figures, None);
     if ended { Ok(()) } else { Err("control ended by a fault of its own".to_owned()) }
 }
 
@@ -82,6 +82,14 @@ impl Running {
     #[must_use]
     pub fn wait(self) -> bool {
         self.control.wait()
+    }
+
+    /// What is known of all sets, nodes and endpoints.
+    ///
+    /// # Errors
+    /// That sipring has stopped.
+    pub fn status(&self) -> Result<control::Status, String> {
+        self.control.status()
     }
 
     /// What each worker counts, live.
@@ -128,7 +136,14 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     let cpus = cpus(&config)?;
     descriptors(&config)?;
     let backend = Backend::choose(config.cpus.datapath)?;
-    let options = control::Options { dns: config.dns.clone(), drain_max_s: config.drain_max_s, signals };
+    let homes = config.node_sides.iter().flatten().filter_map(|side| site.port(side.listener));
+    let options = control::Options {
+        dns: config.dns.clone(),
+        drain_max_s: config.drain_max_s,
+        signals,
+        workers: config.shard.workers,
+        probe_from: homes.map(|port| port.local.bind.ip()).collect(),
+    };
     let config = Arc::new(config);
     let opened = control::open(options, wish(config.clone(), secrets.clone()))?;
     for port in site.ports() {

@@ -49,7 +49,7 @@ fn config(host: u8, node: &str) -> String {
     format!(
         "[[listener]]\nname = \"phones\"\nbind = \"127.9.9.{host}:5060\"\n[[node_side]]\nbind = \"127.9.9.{host}:5062\"\nports = \"5070-5071\"\n\
          [[set]]\nname = \"pbx\"\nslots = 1024\n[[set.node]]\nname = \"pbx1\"\naddress = \"{node}\"\n\
-         [[set.node]]\nname = \"pbx2\"\naddress = \"127.9.9.99:5061\"\nintent = \"drain\"\n"
+         [[set.node]]\nname = \"pbx2\"\naddress = \"127.9.9.99:5061\"\nintent = \"drain\"\n[health]\nprobe = false\n"
     )
 }
 

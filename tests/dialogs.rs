@@ -183,7 +183,7 @@ fn a_mark_holds_the_node_while_the_table_changes_and_moves_once_when_it_is_down(
     let down = |addr: SocketAddr, state: &mut sipring::shard::State| {
         let peers = &state.plan.endpoints.peers;
         let health = peers.iter().map(|peer| if *peer == addr { Health::Down } else { Health::Up });
-        state.vitals = std::sync::Arc::new(Vitals(health.collect()));
+        state.vitals = std::sync::Arc::new(Vitals::of_endpoints(health));
     };
     rig.change_state(|state| down(to, state));
     let (_, moved) = invite(&mut rig);
@@ -246,7 +246,7 @@ fn a_dialog_of_a_stopped_or_removed_node_is_told_lost_or_rehashed() {
 fn a_dialog_stays_with_its_node_when_that_is_down() {
     let mut rig = Rig::new();
     let (sent, to) = invite(&mut rig);
-    rig.change_state(|state| state.vitals = std::sync::Arc::new(Vitals(vec![Health::Down; 3])));
+    rig.change_state(|state| state.vitals = std::sync::Arc::new(Vitals::of_endpoints([Health::Down; 3])));
     let bye = rig.from_client(&inside("BYE", "sip:bob@10.0.0.99", &routes(&sent, true), "192.0.2.50:5060", false));
     assert_eq!(bye.to(), Some(to));
     let fresh = rig.from_client(&request("INVITE", BOB, "").replace("c1@", "c2@"));

@@ -117,7 +117,7 @@ struct Rig {
 
 fn options(server: &NameServer) -> Options {
     let dns = DnsOptions { servers: vec![server.addr], ..DnsOptions::default() };
-    Options { dns, drain_max_s: 5, signals: false }
+    Options { dns, drain_max_s: 5, signals: false, workers: 1, probe_from: Vec::new() }
 }
 
 impl Rig {
@@ -134,7 +134,9 @@ impl Rig {
             post: Box::new(move |state| drop(post.send(state.clone()))),
             stop: Box::new(move || stop.send(()).unwrap_or(())),
             pending: Box::new(|| 0),
-            print: Box::new(|| ()),
+            marks: Box::new(Vec::new),
+            clock_ms: Box::new(|| 0),
+            print: Box::new(|_| ()),
             asks: asks.clone(),
         });
         (Self { control, asks, posted, stopped, next }, state)

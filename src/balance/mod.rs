@@ -18,13 +18,15 @@ mod score;
 mod set;
 mod short;
 mod table;
+mod vitals;
+mod watch;
 
 pub use cookie::{
     COOKIE_MAX, Cookie, CookieFault, CookieKey, CookieKeys, CookieTarget, KeysError, MARK, PortTag, Role, has_mark,
 };
 pub use explain::{Explanation, explain};
 pub use key::{Key, Secrets};
-pub use node::{Endpoint, Health, Intent, MarkIx, Node, NodeId, NodeIx, Refusal, Vitals};
+pub use node::{Endpoint, Health, Intent, MarkIx, Node, NodeId, NodeIx, Refusal};
 pub use pick::pick;
 pub use plan::{NODES_MAX, NodeSpec, Plan, PlanError, PlanSpec, Sender, SetSpec};
 pub use rule::{HostMatch, Rule};
@@ -32,3 +34,5 @@ pub use set::{
     ContactMode, KeyBy, Keys, LostDialog, METHODS, NodeSet, PathMode, SetIx, SetPolicy, SourceForm, SourceHeader,
 };
 pub use table::{RANKS, Ranked, SLOTS, Table};
+pub use vitals::Vitals;
+pub use watch::HealthPolicy;

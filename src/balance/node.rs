@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::packet::PeerId;
 
-use super::SetIx;
+use super::{SetIx, Vitals};
 
 /// What a node is called in cookies and in the table, the same on every instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ impl NodeId {
 pub struct NodeIx(pub u16);
 
 /// Number of a [`NodeId`] within this process: the same in every plan since start, and not given to
-/// another node after the node is gone. Never `u16::MAX`.
+/// another node after the node is gone. Below 2^15; `u16::MAX` is nobody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MarkIx(pub u16);
 
@@ -88,13 +88,33 @@ pub struct Node {
 }
 
 impl Node {
-    /// The endpoint to send to: the first that is up, else the first that is being probed; `None`
-    /// if none is alive.
+    /// The endpoint to send to: of a pair the half that takes the calls, else the other one if that is
+    /// alive; `None` if none is alive.
     #[inline]
     #[must_use]
     pub fn living(&self, vitals: &Vitals) -> Option<Endpoint> {
-        let with = |health| self.endpoints.iter().flatten().find(|end| vitals.of(end.peer) == health).copied();
-        with(Health::Up).or_else(|| with(Health::Probing))
+        self.ready(vitals).or_else(|| self.in_order(vitals).find(|end| vitals.of(end.peer) != Health::Down))
+    }
+
+    /// The endpoint that takes new calls: alive, and no half of a pair that stands by; `None` if none is.
+    #[inline]
+    #[must_use]
+    pub fn ready(&self, vitals: &Vitals) -> Option<Endpoint> {
+        self.in_order(vitals).find(|end| vitals.of(end.peer) != Health::Down && !vitals.stands_by(end.peer))
+    }
+
+    /// The endpoints, that first which calls go to.
+    fn in_order(&self, vitals: &Vitals) -> impl Iterator<Item = Endpoint> {
+        let [primary, backup] = self.endpoints;
+        let both = if vitals.at_backup(self.mark) { [backup, primary] } else { [primary, backup] };
+        both.into_iter().flatten()
+    }
+
+    /// Whether `endpoint` is the backup of this pair.
+    #[inline]
+    #[must_use]
+    pub fn is_backup(&self, endpoint: Endpoint) -> bool {
+        self.endpoints.get(1).copied().flatten() == Some(endpoint)
     }
 
     /// Why it may not take a new call, `None` if it may.
@@ -104,7 +124,7 @@ impl Node {
         match self.intent {
             Intent::Stop => Some(Refusal::Stopped),
             Intent::Drain => Some(Refusal::Draining),
-            Intent::Serve if self.living(vitals).is_some() => None,
+            Intent::Serve if self.ready(vitals).is_some() => vitals.is_closed(self.mark).then_some(Refusal::Closed),
             Intent::Serve if self.endpoints.iter().all(Option::is_none) => Some(Refusal::Unresolved),
             Intent::Serve => Some(Refusal::Down),
         }
@@ -118,26 +138,14 @@ pub enum Refusal {
     Stopped,
     /// The operator drains it.
     Draining,
-    /// No endpoint is alive.
+    /// No endpoint is alive, or none of a pair takes calls.
     Down,
+    /// It is alive and takes no new calls for a while: it said so, or its answers did.
+    Closed,
     /// Its name has not resolved to an address.
     Unresolved,
     /// This worker avoids it for a moment, after an error of its own.
     Avoided,
-}
-
-/// Health of the endpoints of one plan, by [`PeerId`]; mailed together with that plan, since another
-/// plan numbers its endpoints otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vitals(pub Vec<Health>);
-
-impl Vitals {
-    /// Health of an endpoint; up if nothing is known of it.
-    #[inline]
-    #[must_use]
-    pub fn of(&self, peer: PeerId) -> Health {
-        self.0.get(usize::from(peer.0)).copied().unwrap_or_default()
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
 /// Nodes that a plan may have.
 pub const NODES_MAX: usize = 16_384;
 /// Numbers that marks may use within a process.
-const MARKS_MAX: usize = u16::MAX as usize;
+const MARKS_MAX: usize = 1 << 15;
 pub(super) const WEIGHT_MAX: u32 = 65_535;
 
 /// What `config` read: names resolved, nothing numbered.
@@ -146,6 +146,8 @@ pub struct Sender {
     pub node: Option<NodeIx>,
     /// As [`Plan::is_cluster`] says.
     pub inside: bool,
+    /// The endpoint that it is, or that the packet counts for: the node's at that address.
+    pub peer: PeerId,
 }
 
 /// Sets, nodes, endpoints and rules in force.
@@ -238,7 +240,7 @@ impl Plan {
     #[must_use]
     pub fn sender(&self, addr: SocketAddr) -> Sender {
         match self.by_place.find(Place::of(addr)) {
-            Some((_, node)) => Sender { node, inside: true },
+            Some((peer, node)) => Sender { node, inside: true, peer },
             None => self.roaming(addr.ip()),
         }
     }
@@ -246,7 +248,10 @@ impl Plan {
     #[inline(never)]
     fn roaming(&self, ip: IpAddr) -> Sender {
         let node = self.by_place.find(Place::of_ip(ip)).map(|(_, node)| node);
-        Sender { node: node.flatten(), inside: node.is_some() || self.is_cluster(ip) }
+        let ends = node.flatten().and_then(|ix| self.node(ix)).map(|node| node.endpoints);
+        let here = |end: &&Endpoint| end.addr.ip().to_canonical() == ip.to_canonical();
+        let peer = ends.iter().flatten().flatten().find(here).map_or(PeerId::NONE, |end| end.peer);
+        Sender { node: node.flatten(), inside: node.is_some() || self.is_cluster(ip), peer }
     }
 
     /// Whether `ip` is a node's, whatever the port, or trusted.
@@ -595,7 +600,7 @@ mod tests {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 5);
-        assert_eq!(numbers[4], MarkIx(u16::MAX - 1), "the last free number is given out before one is reused");
+        assert_eq!(numbers[4], MarkIx(MARKS_MAX as u16 - 1), "the last free number is given out before one is reused");
     }
 
     #[test]
@@ -624,22 +629,35 @@ mod tests {
         let mut pair = plan.node(ix(&plan, "a")).unwrap().clone();
         let [primary, backup] = pair.endpoints.map(Option::unwrap);
         let vitals = |one, other| {
-            let mut all = vec![Up; plan.endpoints.peers.len()];
-            all[usize::from(primary.peer.0)] = one;
-            all[usize::from(backup.peer.0)] = other;
-            Vitals(all)
+            let mut vitals = Vitals::default();
+            vitals.observe(primary.peer, one, false);
+            vitals.observe(backup.peer, other, false);
+            vitals
         };
-        for (one, other, living) in [
-            (Up, Up, Some(primary)),
-            (Probing, Up, Some(backup)),
-            (Probing, Down, Some(primary)),
-            (Down, Probing, Some(backup)),
-            (Down, Up, Some(backup)),
-            (Down, Down, None),
+        for (one, other, living, at_backup) in [
+            (Up, Up, Some(primary), Some(backup)),
+            (Probing, Up, Some(primary), Some(backup)),
+            (Probing, Down, Some(primary), Some(primary)),
+            (Down, Probing, Some(backup), Some(backup)),
+            (Down, Up, Some(backup), Some(backup)),
+            (Down, Down, None, None),
         ] {
-            assert_eq!(pair.living(&vitals(one, other)), living);
-            assert_eq!(pair.refusal(&vitals(one, other)), living.is_none().then_some(Refusal::Down));
+            let mut vitals = vitals(one, other);
+            assert_eq!(pair.living(&vitals), living);
+            assert_eq!(pair.refusal(&vitals), living.is_none().then_some(Refusal::Down));
+            vitals.prefer_backup(pair.mark, primary.peer);
+            assert_eq!(pair.living(&vitals), at_backup);
         }
+        let mut standing = vitals(Down, Up);
+        standing.observe(backup.peer, Up, true);
+        assert_eq!(pair.living(&standing), Some(backup), "what belongs to it goes to the living half");
+        assert_eq!(pair.refusal(&standing), Some(Refusal::Down), "new calls do not");
+        standing.observe(primary.peer, Up, false);
+        standing.prefer_backup(pair.mark, primary.peer);
+        assert_eq!(pair.living(&standing), Some(primary), "one that stands by is not asked while the other is ready");
+        standing.close(pair.mark);
+        assert_eq!(pair.refusal(&standing), Some(Refusal::Closed));
+        assert_eq!(pair.living(&standing), Some(primary));
         assert_eq!(pair.living(&Vitals::default()), Some(primary), "nothing is known against it");
         assert_eq!(plan.nodes[1].refusal(&Vitals::default()), Some(Refusal::Unresolved));
         pair.intent = Intent::Drain;

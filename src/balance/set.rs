@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::packet::PortId;
 
-use super::{NodeIx, Table};
+use super::{HealthPolicy, NodeIx, Table};
 
 /// Place in [`Plan::sets`](super::Plan::sets).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,6 +130,8 @@ pub struct SetPolicy {
     pub source_header: Option<SourceHeader>,
     /// Whether calls go to nodes that are down when no other is left, instead of being refused.
     pub use_all_when_down: bool,
+    /// How its nodes are watched.
+    pub health: HealthPolicy,
 }
 
 /// A named group of nodes.

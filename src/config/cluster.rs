@@ -11,9 +11,10 @@ use ipnet::IpNet;
 use super::address::{self, Host};
 use super::fault::{Fault, Faults, Source};
 use super::file::{self, File, Text};
+use super::health::health;
 use super::policy::{keys, method, policy};
 use super::ports::{Local, word};
-use crate::balance::{HostMatch, Intent, NODES_MAX, NodeId, NodeSpec, PlanSpec, Rule, SetIx, SetSpec};
+use crate::balance::{HealthPolicy, HostMatch, Intent, NODES_MAX, NodeId, NodeSpec, PlanSpec, Rule, SetIx, SetSpec};
 use crate::control::Addresses;
 use crate::packet::{PortId, PortRole};
 
@@ -34,6 +35,8 @@ pub(super) struct Cluster {
     families: [bool; 2],
     /// Our own addresses, which no node's name may lead to.
     binds: Vec<SocketAddr>,
+    /// What `[health]` says.
+    health: HealthPolicy,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +52,7 @@ impl Cluster {
     pub(super) fn read(file: &File, local: &Local, source: &mut Source) -> Self {
         let mut cluster = Self { trusted: local.trusted.clone(), families: local.families(), ..Self::default() };
         cluster.binds = local.ports.iter().map(|own| own.local.bind).collect();
+        cluster.health = health(&file.health, HealthPolicy::default(), source);
         let mut watched: Vec<String> = Vec::new();
         for (set, ix) in file.set.iter().zip(0..) {
             cluster.set(set, SetIx(ix), local, source, &mut watched);
@@ -157,7 +161,7 @@ impl Cluster {
             }
         };
         let keys = keys(set, source, watched);
-        let policy = policy(set, local, source, watched);
+        let policy = policy(set, self.health, local, source, watched);
         if set.node.is_empty() {
             source.fault(set.name.span(), format!("set `{name}` has no node; at least one `[[set.node]]` is right"));
         }

@@ -31,6 +31,8 @@ pub(super) struct File {
     pub(super) rule: Vec<Rule>,
     #[serde(default)]
     pub(super) dns: Dns,
+    #[serde(default)]
+    pub(super) health: Health,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +73,8 @@ pub(super) struct Set {
     pub(super) contact: Option<Text>,
     pub(super) panic: Option<Text>,
     pub(super) source_header: Option<SourceHeader>,
+    #[serde(default)]
+    pub(super) health: Health,
     #[serde(default)]
     pub(super) node: Vec<Node>,
 }
@@ -113,4 +117,21 @@ pub(super) struct Dns {
     pub(super) ttl_min_s: Option<Number>,
     pub(super) ttl_max_s: Option<Number>,
     pub(super) names_max: Option<Number>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Health {
+    pub(super) probe: Option<bool>,
+    pub(super) interval_ms: Option<Number>,
+    pub(super) timeout_ms: Option<Number>,
+    pub(super) misses: Option<Number>,
+    pub(super) answers: Option<Number>,
+    pub(super) homing: Option<Number>,
+    pub(super) unanswered_requests: Option<Number>,
+    pub(super) unanswered_ms: Option<Number>,
+    pub(super) busy_row: Option<Number>,
+    pub(super) busy_percent: Option<Number>,
+    pub(super) ejected_s: Option<Number>,
+    pub(super) ejected_max_percent: Option<Number>,
 }

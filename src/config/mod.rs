@@ -9,6 +9,7 @@ mod cluster;
 mod cpus;
 mod fault;
 mod file;
+mod health;
 mod policy;
 mod ports;
 mod secret;

@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 
 use super::fault::{Source, unknown};
 use super::file::{self, Text};
+use super::health::health;
 use super::ports::Local;
 use super::size;
-use crate::balance::{ContactMode, KeyBy, Keys, LostDialog, PathMode, SetPolicy, SourceForm, SourceHeader};
+use crate::balance::{
+    ContactMode, HealthPolicy, KeyBy, Keys, LostDialog, PathMode, SetPolicy, SourceForm, SourceHeader,
+};
 use crate::sip::{Method, WATCH_MAX, Watch};
 
 /// Methods that rules and keys can name.
@@ -94,7 +97,13 @@ fn watch(name: &str, at: &Text, source: &mut Source, watched: &mut Vec<String>) 
     true
 }
 
-pub(super) fn policy(set: &file::Set, local: &Local, source: &mut Source, watched: &mut Vec<String>) -> SetPolicy {
+pub(super) fn policy(
+    set: &file::Set,
+    base: HealthPolicy,
+    local: &Local,
+    source: &mut Source,
+    watched: &mut Vec<String>,
+) -> SetPolicy {
     let lost = [("refuse", LostDialog::Refuse), ("rehash", LostDialog::Rehash)];
     let path = [("always", PathMode::Always), ("supported", PathMode::Supported), ("off", PathMode::Off)];
     let contact = [("keep", ContactMode::Keep), ("rewrite", ContactMode::Rewrite)];
@@ -117,6 +126,7 @@ pub(super) fn policy(set: &file::Set, local: &Local, source: &mut Source, watche
         contact: set.contact.as_ref().and_then(|w| source.choice("contact", w, &contact)).unwrap_or_default(),
         source_header: set.source_header.as_ref().and_then(|header| source_header(header, local, source, watched)),
         use_all_when_down: set.panic.as_ref().and_then(|w| source.choice("panic", w, &panic)).unwrap_or(false),
+        health: health(&set.health, base, source),
     }
 }
 

@@ -6,19 +6,22 @@
 
 mod dns;
 mod drain;
+pub mod health;
 mod signals;
 mod turn;
 
+use std::net::IpAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc as letters, oneshot};
 
-use crate::balance::{Plan, Vitals};
+use crate::balance::Plan;
 use crate::shard::{Asks, Names, State};
 
 use dns::NameTable;
 pub use dns::{Addresses, DnsOptions};
+pub use health::Status;
 use signals::Signals;
 use turn::Turn;
 
@@ -35,6 +38,10 @@ pub struct Options {
     pub drain_max_s: u32,
     /// Whether SIGHUP, SIGUSR1, SIGTERM and SIGINT are answered.
     pub signals: bool,
+    /// Number of workers, each of which testifies.
+    pub workers: u16,
+    /// Addresses that probes leave from, one an address family.
+    pub probe_from: Vec<IpAddr>,
 }
 
 /// What a configuration wants, as far as control is concerned.
@@ -56,8 +63,12 @@ pub struct Hooks {
     pub stop: Box<dyn FnMut() + Send>,
     /// Calls and transactions that a drain waits for.
     pub pending: Box<dyn Fn() -> u64 + Send>,
-    /// Prints all counters.
-    pub print: Box<dyn Fn() + Send>,
+    /// Pending marks by node: the place in the list is the mark's number.
+    pub marks: Box<dyn Fn() -> Vec<u64> + Send>,
+    /// The workers' clock, milliseconds.
+    pub clock_ms: Box<dyn Fn() -> u64 + Send>,
+    /// Prints all counters, those of health among them.
+    pub print: Box<dyn Fn(&Status) + Send>,
     /// What workers ask for.
     pub asks: Arc<Asks>,
 }
@@ -65,6 +76,7 @@ pub struct Hooks {
 /// What the owner of the process can ask for.
 enum Letter {
     Reload(oneshot::Sender<Result<(), String>>),
+    Status(oneshot::Sender<Status>),
     Drain,
     Stop,
 }
@@ -119,6 +131,16 @@ impl Control {
         let ended = |_| "sipring has stopped".to_owned();
         self.letters.send(Letter::Reload(reply)).map_err(|_| "sipring has stopped".to_owned())?;
         replied.blocking_recv().map_err(ended)?
+    }
+
+    /// What is known of all sets, nodes and endpoints.
+    ///
+    /// # Errors
+    /// That control has ended.
+    pub fn status(&self) -> Result<Status, String> {
+        let (reply, replied) = oneshot::channel();
+        self.letters.send(Letter::Status(reply)).map_err(|_| "sipring has stopped".to_owned())?;
+        replied.blocking_recv().map_err(|_| "sipring has stopped".to_owned())
     }
 
     /// Takes no new calls, and stops when those under way have settled or time is up.
@@ -194,6 +216,7 @@ async fn begin(options: &Options, wish: &Wish) -> Result<(NameTable, Signals, St
     let addresses = names.addresses();
     let plan = Arc::new((wish.build)(&addresses, None)?);
     let names_state = Arc::new(Names::new(addresses));
-    let state = State { plan, vitals: Arc::new(Vitals::default()), names: names_state, draining: false };
+    let evidence = health::evidence(&plan, options.workers);
+    let state = State { plan, vitals: Arc::default(), evidence, names: names_state, draining: false };
     Ok((names, signals, state))
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::dns::NameTable;
 use super::drain::Drain;
+use super::health::{self, Checks};
 use super::signals::{Asked, Signals};
 use super::{Hooks, Letter, Options, Wish};
 use crate::balance::Plan;
@@ -45,6 +46,7 @@ pub(super) struct Turn {
     building: JoinSet<Built>,
     names_changed: bool,
     drain: Option<Drain>,
+    checks: Checks,
     ticks: u32,
 }
 
@@ -55,13 +57,26 @@ enum Event {
     Looked(super::dns::Learned),
     /// None: the build panicked.
     Built(Option<Box<Built>>),
+    Health,
     Tick,
 }
 
 impl Turn {
     pub(super) fn new(options: Options, wish: Wish, hooks: Hooks, names: NameTable, state: State) -> Self {
-        let building = JoinSet::new();
-        Self { options, hooks, names, state, wish, next: None, building, names_changed: false, drain: None, ticks: 0 }
+        let checks = Checks::new(state.plan.clone(), state.evidence.clone(), options.probe_from.clone());
+        Self {
+            options,
+            hooks,
+            names,
+            state,
+            wish,
+            next: None,
+            building: JoinSet::new(),
+            names_changed: false,
+            drain: None,
+            checks,
+            ticks: 0,
+        }
     }
 
     /// Runs until the workers have been stopped.
@@ -76,12 +91,17 @@ impl Turn {
                 built = self.building.join_next(), if !self.building.is_empty() => {
                     Event::Built(built.and_then(Result::ok).map(Box::new))
                 }
+                () = self.checks.ready() => Event::Health,
                 _ = tick.tick() => Event::Tick,
             };
             if self.handle(event) {
                 break;
             }
             self.advance();
+            if let Some(vitals) = self.checks.news() {
+                self.state.vitals = vitals;
+                (self.hooks.post)(&self.state);
+            }
         }
         (self.hooks.stop)();
         tracing::info!("stopped");
@@ -96,7 +116,9 @@ impl Turn {
             Event::Signal(Asked::End) if self.drain.is_none() => self.start_drain(),
             // Nobody is left who could ask for anything.
             Event::Letter(Some(Letter::Stop) | None) | Event::Signal(Asked::End) => return true,
-            Event::Signal(Asked::Print) => (self.hooks.print)(),
+            Event::Letter(Some(Letter::Status(reply))) => drop(reply.send(self.status())),
+            Event::Signal(Asked::Print) => (self.hooks.print)(&self.status()),
+            Event::Health => self.checks.work(),
             Event::Looked(learned) => self.looked(learned),
             Event::Built(Some(built)) => self.adopt(built.0, built.1),
             Event::Built(None) => refuse("the build of the plan failed", None),
@@ -161,6 +183,9 @@ impl Turn {
         };
         let (sets, nodes, rules) = (plan.sets.len(), plan.nodes.len(), plan.rules.len());
         self.state.plan = Arc::new(plan);
+        self.state.evidence = health::evidence(&self.state.plan, self.options.workers);
+        self.checks.adopt(self.state.plan.clone(), self.state.evidence.clone(), (self.hooks.clock_ms)());
+        self.state.vitals = self.checks.news().unwrap_or_default();
         let reloaded = change.wish.is_some();
         self.wish = change.wish.unwrap_or_else(|| self.wish.clone());
         if self.next.is_none() {
@@ -191,6 +216,7 @@ impl Turn {
         if self.names_changed {
             self.post_names();
         }
+        self.checks.tick((self.hooks.clock_ms)());
         self.ticks = self.ticks.wrapping_add(1);
         match &mut self.drain {
             Some(drain) if self.ticks.is_multiple_of(DRAIN_TICKS) => {
@@ -198,6 +224,10 @@ impl Turn {
             }
             _ => false,
         }
+    }
+
+    fn status(&self) -> health::Status {
+        self.checks.status(&(self.hooks.marks)(), (self.hooks.clock_ms)())
     }
 
     fn post_names(&mut self) {

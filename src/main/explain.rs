@@ -157,6 +157,7 @@ fn choice(text: &mut String, rule: &str, plan: &Plan, set: &NodeSet, key: &shard
             Some(Refusal::Stopped) => "not: stopped",
             Some(Refusal::Draining) => "not: draining",
             Some(Refusal::Down) => "not: down",
+            Some(Refusal::Closed) => "not: takes no new calls for a while",
             Some(Refusal::Unresolved) => "not: its name has no address",
             Some(Refusal::Avoided) => "not: avoided after an error",
             None if told.chosen == Some(*ix) => "chosen",

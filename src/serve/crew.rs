@@ -137,12 +137,16 @@ impl Crew {
         let posts = self.posts.clone();
         let (marks, asks, origin) = (self.shared.marks.clone(), self.shared.asks.clone(), self.origin);
         let figures = self.figures.clone();
+        let by_node = marks.clone();
+        let clock_ms = move || origin.elapsed().as_millis() as u64;
         Hooks {
             reload: Box::new(reload),
             post: Box::new(move |state| posts.iter().for_each(|post| post.state(state.clone()))),
             stop: Box::new(move || self.stop()),
-            pending: Box::new(move || marks.pending(origin.elapsed().as_millis() as u64)),
-            print: Box::new(move || print(&figures)),
+            pending: Box::new(move || marks.pending(clock_ms())),
+            marks: Box::new(move || by_node.pending_by_node(clock_ms())),
+            clock_ms: Box::new(clock_ms),
+            print: Box::new(move |status| print(&figures, Some(status))),
             asks,
         }
     }

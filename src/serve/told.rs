@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use crate::control::Status;
 use crate::shard::{Counters, REPLIES};
 use crate::worker::Ledger;
 
@@ -19,8 +20,27 @@ pub struct Figures {
     pub ledger: Arc<Ledger>,
 }
 
-pub(super) fn print(figures: &[Figures]) {
-    let _ = std::io::stdout().lock().write_all(told(figures).as_bytes());
+pub(super) fn print(figures: &[Figures], status: Option<&Status>) {
+    let health = status.map(probes).unwrap_or_default();
+    let _ = std::io::stdout().lock().write_all((told(figures) + &health).as_bytes());
+}
+
+/// The lines of every endpoint's probes.
+fn probes(status: &Status) -> String {
+    let mut text = String::new();
+    let nodes = status.sets.iter().flat_map(|set| set.nodes.iter().map(|node| (&set.name, node)));
+    for (set, node) in nodes {
+        for end in &node.endpoints {
+            let labels = format!("{{set=\"{set}\",node=\"{}\",endpoint=\"{}\"}}", node.name, end.address);
+            for (name, value) in
+                [("probes", end.probes), ("probes_failed", end.probes_failed), ("probes_late", end.probes_late)]
+            {
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "sipring_{name}{labels} {value}");
+            }
+        }
+    }
+    text
 }
 
 /// The lines of every worker, then their sums.

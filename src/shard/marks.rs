@@ -15,6 +15,9 @@ pub const RINGING_MAX_S: u32 = 3_600;
 
 const WAYS: usize = 8;
 const NODE_BITS: u32 = 16;
+/// Of the node's bits, that which tells the backup of a pair.
+const BACKUP: u64 = 1 << 15;
+const NODE_MASK: u64 = BACKUP - 1;
 const TIME_BITS: u32 = 18;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const SETTLED: u64 = 1 << (NODE_BITS + TIME_BITS);
@@ -26,6 +29,8 @@ const PRINT_SHIFT: u32 = NODE_BITS + TIME_BITS + 2;
 pub struct Mark {
     /// The node.
     pub node: MarkIx,
+    /// The request went to the backup of that pair.
+    pub backup: bool,
     /// It was moved once already, so it stays where it is.
     pub moved: bool,
     /// The final response has passed.
@@ -42,7 +47,7 @@ pub(super) struct Found<'a> {
 #[repr(align(64))]
 struct Bucket([AtomicU64; WAYS]);
 
-/// The table. Words: fingerprint, moved, settled, end in seconds modulo 2^18, node.
+/// The table. Words: fingerprint, moved, settled, end in seconds modulo 2^18, backup, node.
 #[derive(Debug)]
 pub struct Marks {
     buckets: Box<[Bucket]>,
@@ -70,8 +75,9 @@ impl Marks {
     #[inline]
     pub(super) fn found(&self, hash: u64, now_ms: u64) -> Option<Found<'_>> {
         let (cell, word) = self.locate(hash, now_ms)?;
-        let node = MarkIx((word & ((1 << NODE_BITS) - 1)) as u16);
-        Some(Found { cell, mark: Mark { node, moved: word & MOVED != 0, settled: word & SETTLED != 0 } })
+        let node = MarkIx((word & NODE_MASK) as u16);
+        let backup = word & BACKUP != 0;
+        Some(Found { cell, mark: Mark { node, backup, moved: word & MOVED != 0, settled: word & SETTLED != 0 } })
     }
 
     /// Leaves or renews a mark. `rings`: a final response may be long in coming, as for INVITE. True
@@ -134,6 +140,26 @@ impl Marks {
         cells.filter(|cell| waits(cell.load(Ordering::Relaxed))).count() as u64
     }
 
+    /// The same by node: the place in the list is the [`MarkIx`].
+    #[must_use]
+    pub fn pending_by_node(&self, now_ms: u64) -> Vec<u64> {
+        let mut counts = Vec::new();
+        for cell in self.buckets.iter().flat_map(|bucket| &bucket.0) {
+            let word = cell.load(Ordering::Relaxed);
+            if word & SETTLED != 0 || self.left_s(word, now_ms) == 0 {
+                continue;
+            }
+            let node = (word & NODE_MASK) as usize;
+            if counts.len() <= node {
+                counts.resize(node + 1, 0);
+            }
+            if let Some(count) = counts.get_mut(node) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// Seconds that a word still lives, 0 for a dead or empty one. Seconds count modulo 2^18 (3
     /// days); what is further ahead than any mark may be is long over.
     #[inline]
@@ -173,8 +199,10 @@ fn ends(now_ms: u64, life_s: u32) -> u64 {
 
 #[inline]
 fn word(hash: u64, now_ms: u64, life_s: u32, mark: Mark) -> u64 {
-    let flags = if mark.settled { SETTLED } else { 0 } | if mark.moved { MOVED } else { 0 };
-    (print(hash) << PRINT_SHIFT) | flags | (ends(now_ms, life_s) << NODE_BITS) | u64::from(mark.node.0)
+    let flags = if mark.settled { SETTLED } else { 0 }
+        | if mark.moved { MOVED } else { 0 }
+        | if mark.backup { BACKUP } else { 0 };
+    (print(hash) << PRINT_SHIFT) | flags | (ends(now_ms, life_s) << NODE_BITS) | (u64::from(mark.node.0) & NODE_MASK)
 }
 
 #[cfg(test)]
@@ -182,7 +210,7 @@ mod tests {
     use super::*;
 
     fn mark(node: u16) -> Mark {
-        Mark { node: MarkIx(node), moved: false, settled: false }
+        Mark { node: MarkIx(node), backup: false, moved: false, settled: false }
     }
 
     #[test]
@@ -218,6 +246,19 @@ mod tests {
         let rest = (2..=9_u64).filter(|n| marks.find(n << 40, 9_000).is_some()).count();
         assert_eq!(rest, 8);
         assert!(!marks.leave(10 << 40, 400_000, mark(10), true), "dead marks are free places");
+    }
+
+    #[test]
+    fn what_is_pending_is_told_by_node_whichever_half_of_a_pair_has_it() {
+        let marks = Marks::new(64, 300);
+        for (call, node) in [(1_u64, 0), (2, 5), (3, 5), (4, 5)] {
+            let mark = Mark { backup: call == 3, ..mark(node) };
+            marks.leave(call << 40, 0, mark, true);
+            assert_eq!(marks.find(call << 40, 0), Some(mark));
+        }
+        marks.settle(4 << 40, 0);
+        assert_eq!(marks.pending_by_node(1_000), [1, 0, 0, 0, 0, 2]);
+        assert!(marks.pending_by_node(400_000).is_empty());
     }
 
     #[test]

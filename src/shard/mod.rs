@@ -7,6 +7,7 @@
 mod avoid;
 mod block;
 mod digits;
+mod evidence;
 mod local;
 mod marks;
 mod names;
@@ -18,6 +19,7 @@ mod request;
 mod respond;
 mod rewrite;
 mod routes;
+mod seen;
 mod select;
 mod site;
 mod steer;
@@ -28,11 +30,12 @@ mod via;
 
 use std::sync::Arc;
 
-use crate::balance::{NodeIx, Plan, SetIx, Vitals};
-use crate::packet::{Event, Outbox, Packet, PortId, Trouble, WorkerId};
+use crate::balance::{Plan, Sender, SetIx, Vitals};
+use crate::packet::{Event, Outbox, Packet, PeerId, PortId, Trouble, WorkerId};
 use crate::sip::{self, Edit, EditError, Message, Method, SpliceId, Start, WATCH_MAX, Watch};
 
 pub use avoid::AVOID_MS;
+pub use evidence::{Account, CLASSES, Evidence, RETRY_AFTER_MAX_S, Testimony};
 pub use local::RETRY_AFTER_S;
 pub use marks::{Mark, Marks, RINGING_MAX_S, SETTLED_S};
 pub use names::{Asks, HOST_MAX, HostName, Lookup, Names};
@@ -57,6 +60,8 @@ pub struct State {
     pub plan: Arc<Plan>,
     /// Health of the plan's endpoints.
     pub vitals: Arc<Vitals>,
+    /// What is testified about the plan's endpoints.
+    pub evidence: Arc<Evidence>,
     /// Next hops that are names.
     pub names: Arc<Names>,
     /// No new calls: the process is about to end.
@@ -81,6 +86,8 @@ struct Core {
     shared: Shared,
     state: State,
     counters: Arc<Counters>,
+    /// This worker's part of the state's evidence.
+    testimony: Arc<Testimony>,
     watch: Watch,
     /// Names in `watch`, in its order: source headers first, then headers that sets are keyed by.
     watched: Vec<String>,
@@ -140,6 +147,7 @@ impl Shard {
         let core = Core {
             me,
             shared,
+            testimony: state.evidence.of(me),
             state,
             counters,
             watch: Watch::NONE,
@@ -159,6 +167,7 @@ impl Shard {
     /// if the plan changed.
     pub fn apply(&mut self, state: &mut State) -> bool {
         std::mem::swap(&mut self.core.state, state);
+        self.core.testimony = self.core.state.evidence.of(self.core.me);
         let changed = !Arc::ptr_eq(&state.plan, &self.core.state.plan);
         if changed {
             self.core.watch_plan();
@@ -227,6 +236,13 @@ impl Shard {
             return Verdict::Handoff(owner);
         }
         let call = core.call_hash(bytes, message);
+        let inside = !message.to.tag.is_empty();
+        if let Some(sender) = sender {
+            core.testimony.begun(sender.peer);
+            if inside {
+                core.testimony.dialog(sender.peer, now_ms, call);
+            }
+        }
         let told = sources.of(packet.source);
         let incoming = Incoming {
             bytes,
@@ -237,7 +253,7 @@ impl Shard {
             source: packet.source,
             told,
             from_node,
-            node: sender.flatten(),
+            node: sender.and_then(|sender| sender.node),
             call,
             now_ms,
         };
@@ -265,6 +281,12 @@ impl Shard {
             return core.refuse(scratch, packet, message, why);
         }
         packet.order = call;
+        if method != Method::Ack {
+            core.testimony.request(course.egress.peer);
+        }
+        if inside {
+            core.testimony.dialog(course.egress.peer, now_ms, call);
+        }
         Verdict::Forward(course.egress)
     }
 
@@ -272,8 +294,9 @@ impl Shard {
     pub fn event(&mut self, now_ms: u64, event: Event) {
         match event.trouble {
             Trouble::Unreachable => {
-                let node = self.core.state.plan.peer(event.to) != crate::packet::PeerId::NONE;
-                if node && self.core.avoided.add(event.to, now_ms) {
+                let peer = self.core.state.plan.peer(event.to);
+                self.core.testimony.unreachable(peer);
+                if peer != PeerId::NONE && self.core.avoided.add(event.to, now_ms) {
                     self.core.counters.tally(Tally::EndpointAvoided);
                 }
             }
@@ -331,14 +354,14 @@ impl Core {
     }
 
     /// Whether a packet came from the node side: it arrived there, from an address of the cluster.
-    /// The node, if it is one's.
+    /// Who sent it then.
     #[inline]
-    fn node_side(&self, packet: &Packet) -> Option<Option<NodeIx>> {
+    fn node_side(&self, packet: &Packet) -> Option<Sender> {
         if !self.shared.site.port(packet.port).is_some_and(|port| port.node) {
             return None;
         }
         let sender = self.state.plan.sender(packet.source);
-        sender.inside.then_some(sender.node)
+        sender.inside.then_some(sender)
     }
 
     #[inline]

@@ -258,7 +258,7 @@ impl Core {
     pub(super) fn dialog_node(&self, id: balance::NodeId) -> Option<Chosen> {
         let ix = self.state.plan.by_id(id)?;
         let node = self.state.plan.node(ix).filter(|node| node.intent != Intent::Stop)?;
-        Some(Chosen { node: ix, endpoint: self.endpoint_anyway(node)?, set: node.set })
+        Some(Chosen { node: ix, endpoint: self.endpoint_anyway(node)?, set: node.set, backup: false })
     }
 
     /// A dialog whose node is stopped or gone: 481, or any node of a set whose nodes share state.

@@ -59,13 +59,21 @@ impl Core {
             return Verdict::Drop(DropReason::ResponseOutside);
         }
         let code = message.code().unwrap_or_default();
-        if code >= 200 && from_node && leaves_mark(message.cseq.method.of(bytes)) {
-            self.settle(now_ms, sender.flatten(), bytes, message);
+        if let Some(sender) = sender {
+            self.testimony.response(sender.peer, code);
+            let method = message.cseq.method.of(bytes);
+            if code >= 200 && leaves_mark(method) {
+                self.settle(now_ms, sender.node, bytes, message);
+                if method == b"INVITE" {
+                    let refused = (code == 503).then(|| retry_after_s(bytes, message));
+                    self.testimony.call_answered(sender.peer, now_ms, refused);
+                }
+            }
         }
         // One bind may serve both sides; then the address decides.
         let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge)
             && !(self.shared.site.port(port).is_some_and(|port| port.node) && self.state.plan.is_cluster(to.ip()));
-        let masked = code == 503 && !self.relays_503(sender.flatten());
+        let masked = code == 503 && !self.relays_503(sender.and_then(|sender| sender.node));
         let restored = !message.contact.is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
         packet.truncate(usize::from(message.end));
         if from_node && to_edge && (masked || restored) {
@@ -217,6 +225,18 @@ fn mask_503(edit: &mut Edit, bytes: &[u8], message: &Message) {
     for header in named.take(RETRY_AFTERS_MAX) {
         edit.remove(Span { start: header.line.start, end: header.line.next });
     }
+}
+
+/// Seconds that a 503 asks to be left alone for (20.33); none if it does not say.
+#[cold]
+fn retry_after_s(bytes: &[u8], message: &Message) -> Option<u32> {
+    let named =
+        sip::headers(bytes, message).find(|header| header.name.of(bytes).eq_ignore_ascii_case(b"Retry-After"))?;
+    let digits = named.line.value.of(bytes).iter().take_while(|byte| byte.is_ascii_digit());
+    let add = |sum: Option<u32>, digit: &u8| {
+        Some(sum.unwrap_or(0).saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+    };
+    digits.fold(None, add)
 }
 
 /// The Via that stands on the line at `at`, if it is written as most write it: alone, not folded.

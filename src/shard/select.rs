@@ -33,6 +33,8 @@ pub(super) struct Chosen {
     pub(super) node: NodeIx,
     pub(super) endpoint: Endpoint,
     pub(super) set: SetIx,
+    /// It is the backup of a pair; told where a mark is left.
+    pub(super) backup: bool,
 }
 
 /// What a request is spread by, as `explain` shows it.
@@ -139,7 +141,7 @@ impl Core {
     #[inline]
     fn untroubled(&self, node: &Node) -> Option<Endpoint> {
         let first = node.endpoints.first()?.as_ref()?;
-        (self.avoided.is_empty() && self.state.vitals.of(first.peer) == balance::Health::Up).then_some(*first)
+        (self.avoided.is_empty() && self.state.vitals.untroubled(first.peer)).then_some(*first)
     }
 
     /// The endpoint of a node that this worker would send to now: alive and not avoided, else alive.
@@ -149,10 +151,11 @@ impl Core {
         if !self.avoided.contains(living.addr) {
             return Some(living);
         }
-        let other =
-            node.endpoints.iter().flatten().find(|end| {
-                self.state.vitals.of(end.peer) != balance::Health::Down && !self.avoided.contains(end.addr)
-            });
+        let other = node.endpoints.iter().flatten().find(|end| {
+            let vitals = &self.state.vitals;
+            let ready = vitals.of(end.peer) != balance::Health::Down && !vitals.stands_by(end.peer);
+            ready && !self.avoided.contains(end.addr)
+        });
         Some(other.copied().unwrap_or(living))
     }
 
@@ -196,7 +199,8 @@ impl Core {
         {
             self.counters.tally(Tally::MarkFollowed);
             if begins(incoming) {
-                let mark = Mark { settled: false, moved: found.mark.moved && !found.mark.settled, ..found.mark };
+                let moved = found.mark.moved && !found.mark.settled;
+                let mark = Mark { settled: false, moved, backup: chosen.backup, ..found.mark };
                 self.shared.marks.renew(found, hash, now_ms, mark, method == Method::Invite);
             }
             return Ok(chosen);
@@ -220,13 +224,16 @@ impl Core {
         if moved {
             self.counters.tally(Tally::MarkMoved);
         }
+        let of = self.state.plan.node(node).ok_or(NoNode::NoneInSet)?;
+        let endpoint = self.endpoint_anyway(of).ok_or(NoNode::NoneInSet)?;
+        let backup = of.is_backup(endpoint);
+        let mark_of = |moved| Mark { node: of.mark, backup, moved, settled: false };
         if begins {
-            self.leave(hash, now_ms, node, moved, method);
+            self.leave(hash, now_ms, mark_of(moved), method);
         } else if mark.is_some() {
-            self.leave(hash, now_ms, node, true, Method::Invite);
+            self.leave(hash, now_ms, mark_of(true), Method::Invite);
         }
-        let endpoint = self.state.plan.node(node).and_then(|node| self.endpoint_anyway(node));
-        endpoint.map(|endpoint| Chosen { node, endpoint, set: set.ix }).ok_or(NoNode::NoneInSet)
+        Ok(Chosen { node, endpoint, set: set.ix, backup })
     }
 
     /// The marked node, unless it is down or stopped; an ICMP error alone, which may be forged, does
@@ -235,12 +242,25 @@ impl Core {
     fn follow(&self, set: &NodeSet, mark: Mark) -> Option<Chosen> {
         let ix = self.state.plan.by_mark(mark.node)?;
         let node = self.state.plan.node(ix).filter(|node| node.set == set.ix && node.intent != Intent::Stop)?;
-        if let Some(endpoint) = self.untroubled(node) {
-            return Some(Chosen { node: ix, endpoint, set: node.set });
+        let (endpoint, backup) = match self.untroubled(node) {
+            Some(endpoint) if !mark.backup => (endpoint, false),
+            Some(_) | None => self.follow_half(node, mark)?,
+        };
+        Some(Chosen { node: ix, endpoint, set: node.set, backup })
+    }
+
+    /// The half of a pair that got the request while that lives, whichever takes new calls.
+    #[inline(never)]
+    fn follow_half(&self, node: &Node, mark: Mark) -> Option<(Endpoint, bool)> {
+        let vitals = &self.state.vitals;
+        let half = node.endpoints.get(usize::from(mark.backup)).copied().flatten();
+        let paired = node.endpoints.iter().all(Option::is_some);
+        if let Some(end) = half.filter(|end| paired && vitals.of(end.peer) != balance::Health::Down) {
+            return Some((end, mark.backup));
         }
-        let living = node.living(&self.state.vitals).is_some();
-        let endpoint = if living || mark.moved && !mark.settled { self.endpoint_anyway(node)? } else { return None };
-        Some(Chosen { node: ix, endpoint, set: node.set })
+        let stays = node.living(vitals).is_some() || mark.moved && !mark.settled;
+        let endpoint = if stays { self.endpoint_anyway(node)? } else { return None };
+        Some((endpoint, node.is_backup(endpoint)))
     }
 
     /// Whether a request that only refreshes something may leave a node that is drained: a phone
@@ -295,9 +315,7 @@ impl Core {
         takes_calls(&self.state)
     }
 
-    fn leave(&self, hash: u64, now_ms: u64, node: NodeIx, moved: bool, method: Method) {
-        let Some(node) = self.state.plan.node(node) else { return };
-        let mark = Mark { node: node.mark, moved, settled: false };
+    fn leave(&self, hash: u64, now_ms: u64, mark: Mark, method: Method) {
         if self.shared.marks.leave(hash, now_ms, mark, method == Method::Invite) {
             self.counters.tally(Tally::MarkEvicted);
         }

@@ -15,11 +15,13 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) weight: u16,
     pub(crate) intent: &'static str,
+    /// The backup of a pair.
+    pub(crate) pair: Option<SocketAddr>,
 }
 
 impl Node {
     pub(crate) fn new(name: impl Into<String>, address: SocketAddr) -> Self {
-        Self { name: name.into(), address, weight: 100, intent: "serve" }
+        Self { name: name.into(), address, weight: 100, intent: "serve", pair: None }
     }
 }
 
@@ -34,6 +36,8 @@ pub(crate) struct Spec {
     pub(crate) drain_max_s: u32,
     /// Further lines of `[[set]]`.
     pub(crate) set: Vec<String>,
+    /// Lines of `[health]`; nodes of most tests expect calls and nothing else.
+    pub(crate) health: Vec<String>,
 }
 
 /// How many worker ports a test gives the balancer: more than workers, as in service.
@@ -55,6 +59,7 @@ impl Spec {
             cookies: true,
             drain_max_s: 32,
             set: vec!["slots = 4096".into()],
+            health: vec!["probe = false".into()],
         }
     }
 
@@ -70,6 +75,12 @@ impl Spec {
 
     pub(crate) fn workers(mut self, workers: u16) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Probes every 250 ms, and what else `[health]` shall say.
+    pub(crate) fn probes(mut self, lines: &[&str]) -> Self {
+        self.health = std::iter::once(&"interval_ms = 250").chain(lines).map(|line| (*line).to_owned()).collect();
         self
     }
 
@@ -91,6 +102,7 @@ impl Spec {
         let mut text = String::from("cluster_secret_file = \"cluster-secret.toml\"\n");
         let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").unwrap_or_else(|e| panic!("{e}"));
         line(format_args!("drain_max_s = {}\nmarks_max = 65536\ncookies = {}", self.drain_max_s, self.cookies));
+        line(format_args!("\n[health]\n{}", self.health.join("\n")));
         for Listener { name, bind } in &self.listeners {
             line(format_args!("\n[[listener]]\nname = \"{name}\"\nbind = \"{bind}\"\nset = \"cluster\""));
         }
@@ -99,9 +111,12 @@ impl Spec {
             line(format_args!("\n[[node_side]]\nbind = \"{bind}\"\nports = \"{first}-{last}\""));
         }
         line(format_args!("\n[[set]]\nname = \"cluster\"\n{}", self.set.join("\n")));
-        for Node { name, address, weight, intent } in &self.nodes {
+        for Node { name, address, weight, intent, pair } in &self.nodes {
             line(format_args!("\n[[set.node]]\nname = \"{name}\"\naddress = \"{address}\""));
             line(format_args!("weight = {weight}\nintent = \"{intent}\""));
+            if let Some(pair) = pair {
+                line(format_args!("pair = \"{pair}\""));
+            }
         }
         text
     }

@@ -18,7 +18,7 @@ use sipring::balance::{
 };
 use sipring::packet::{Egress, LocalPort, Outbox, Packet, PeerId, Pool, PoolOptions, PortId, PortRole, WorkerId};
 use sipring::shard::{
-    Asks, Counters, ForceRport, Marks, Names, NodeSide, Options, Port, Shard, Shared, Site, State, Verdict,
+    Asks, Counters, Evidence, ForceRport, Marks, Names, NodeSide, Options, Port, Shard, Shared, Site, State, Verdict,
 };
 
 pub const EDGE: PortId = PortId(0);
@@ -213,6 +213,7 @@ impl Rig {
         let state = State {
             plan: Arc::new(plan(parts, &site.secrets, None)),
             vitals: Arc::new(Vitals::default()),
+            evidence: Arc::new(Evidence::new(parts.options.workers, 16, Vec::new())),
             names: Arc::new(Names::new(parts.names.clone())),
             draining: false,
         };

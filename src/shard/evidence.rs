@@ -1,0 +1,260 @@
+//! What workers testify about the nodes: requests, answers, refusals, errors, by endpoint.
+//!
+//! Every worker writes cells of its own by plain stores; control reads them all. Made by control for
+//! one plan and mailed with it, so no reload can mix up endpoints. Judges nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::packet::{PeerId, WorkerId};
+
+use super::seen::Seen;
+
+/// Longest time that a node may ask to be left alone by Retry-After, seconds.
+pub const RETRY_AFTER_MAX_S: u32 = 30;
+
+/// Classes of responses: 1xx to 6xx.
+pub const CLASSES: usize = 6;
+
+/// What is counted of one endpoint, summed over the workers; each wraps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Requests sent to it, without ACK.
+    pub requests: u32,
+    /// Requests that it sent.
+    pub begun: u32,
+    /// Its responses by class.
+    pub responses: [u32; CLASSES],
+    /// Final responses to INVITE.
+    pub calls_answered: u32,
+    /// 503s among them.
+    pub calls_refused: u32,
+    /// 503s among those that bore Retry-After.
+    pub retry_after: u32,
+    /// ICMP errors that came back from there.
+    pub unreachable: u32,
+    /// Until when it asked to be left alone, tenths of a second on the workers' clock; 0: never.
+    pub leave_alone_ds: u32,
+}
+
+impl Account {
+    /// Packets that came from it.
+    #[must_use]
+    pub fn heard(&self) -> u32 {
+        self.responses.iter().fold(self.begun, |sum, count| sum.wrapping_add(*count))
+    }
+}
+
+/// One endpoint as one worker saw it: a cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line {
+    requests: AtomicU32,
+    begun: AtomicU32,
+    responses: [AtomicU32; CLASSES],
+    calls_answered: AtomicU32,
+    calls_refused: AtomicU32,
+    retry_after: AtomicU32,
+    unreachable: AtomicU32,
+    leave_alone_ds: AtomicU32,
+    /// Where its dialogs are counted, from 1; 0: nowhere. Written before any worker has it.
+    seen: u32,
+}
+
+/// One writer only, so a plain load and store; no read-modify-write.
+#[inline]
+fn add(cell: &AtomicU32) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+/// What one worker testifies.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Testimony {
+    lines: Box<[Line]>,
+    /// ICMP errors of all endpoints: control looks closer when it has grown.
+    alarms: AtomicU64,
+    seen: Box<[Seen]>,
+}
+
+impl Testimony {
+    /// `endpoints` of them, of which those in `counted` have their dialogs counted.
+    fn new(endpoints: usize, counted: &[PeerId]) -> Self {
+        let mut lines: Box<[Line]> = (0..endpoints).map(|_| Line::default()).collect();
+        for (peer, at) in counted.iter().zip(1..) {
+            if let Some(line) = lines.get_mut(usize::from(peer.0)) {
+                line.seen = at;
+            }
+        }
+        Self { lines, alarms: AtomicU64::new(0), seen: counted.iter().map(|_| Seen::default()).collect() }
+    }
+
+    #[inline]
+    fn line(&self, peer: PeerId) -> Option<&Line> {
+        self.lines.get(usize::from(peer.0))
+    }
+
+    /// A request, not an ACK, leaves for `peer`.
+    #[inline]
+    pub(super) fn request(&self, peer: PeerId) {
+        if let Some(line) = self.line(peer) {
+            add(&line.requests);
+        }
+    }
+
+    /// A request came from `peer`.
+    #[inline]
+    pub(super) fn begun(&self, peer: PeerId) {
+        if let Some(line) = self.line(peer) {
+            add(&line.begun);
+        }
+    }
+
+    /// A response came from `peer`.
+    #[inline]
+    pub(super) fn response(&self, peer: PeerId, code: u16) {
+        if let Some(line) = self.line(peer)
+            && let Some(cell) = line.responses.get(usize::from(code / 100).wrapping_sub(1))
+        {
+            add(cell);
+        }
+    }
+
+    /// A final response to an INVITE came from `peer`; `refused`: a 503, perhaps with the seconds of
+    /// its Retry-After.
+    #[inline]
+    pub(super) fn call_answered(&self, peer: PeerId, now_ms: u64, refused: Option<Option<u32>>) {
+        let Some(line) = self.line(peer) else { return };
+        add(&line.calls_answered);
+        let Some(retry_after_s) = refused else { return };
+        add(&line.calls_refused);
+        if let Some(seconds) = retry_after_s {
+            add(&line.retry_after);
+            let until_ds = now_ms / 100 + u64::from(seconds.min(RETRY_AFTER_MAX_S)) * 10;
+            line.leave_alone_ds.store(until_ds as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// An ICMP error came back from `peer`.
+    pub(super) fn unreachable(&self, peer: PeerId) {
+        if let Some(line) = self.line(peer) {
+            add(&line.unreachable);
+            self.alarms.store(self.alarms.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        }
+    }
+
+    /// A request inside a dialog went to or came from `peer`; `call` is the hash of its Call-ID.
+    #[inline]
+    pub(super) fn dialog(&self, peer: PeerId, now_ms: u64, call: u64) {
+        if let Some(line) = self.line(peer)
+            && line.seen != 0
+            && let Some(seen) = self.seen.get(line.seen as usize - 1)
+        {
+            seen.note(now_ms, call);
+        }
+    }
+
+    fn account(&self, peer: PeerId, sum: &mut Account) {
+        let Some(line) = self.line(peer) else { return };
+        let add = |sum: &mut u32, cell: &AtomicU32| *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));
+        add(&mut sum.requests, &line.requests);
+        add(&mut sum.begun, &line.begun);
+        sum.responses.iter_mut().zip(&line.responses).for_each(|(sum, cell)| add(sum, cell));
+        add(&mut sum.calls_answered, &line.calls_answered);
+        add(&mut sum.calls_refused, &line.calls_refused);
+        add(&mut sum.retry_after, &line.retry_after);
+        add(&mut sum.unreachable, &line.unreachable);
+        sum.leave_alone_ds = sum.leave_alone_ds.max(line.leave_alone_ds.load(Ordering::Relaxed));
+    }
+}
+
+/// What all workers testify about the endpoints of one plan.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    workers: Vec<Arc<Testimony>>,
+    counted: Vec<PeerId>,
+}
+
+impl Evidence {
+    /// Empty evidence of `workers` workers about `endpoints` endpoints; of those in `counted`, the
+    /// dialogs are counted as well.
+    #[must_use]
+    pub fn new(workers: u16, endpoints: usize, counted: Vec<PeerId>) -> Self {
+        let workers = (0..workers).map(|_| Arc::new(Testimony::new(endpoints, &counted))).collect();
+        Self { workers, counted }
+    }
+
+    /// The cells of one worker; without any for a worker that is not in it.
+    #[must_use]
+    pub fn of(&self, worker: WorkerId) -> Arc<Testimony> {
+        self.workers.get(usize::from(worker.0)).cloned().unwrap_or_default()
+    }
+
+    /// What is counted of an endpoint.
+    #[must_use]
+    pub fn account(&self, peer: PeerId) -> Account {
+        let mut sum = Account::default();
+        self.workers.iter().for_each(|testimony| testimony.account(peer, &mut sum));
+        sum
+    }
+
+    /// ICMP errors of all endpoints together.
+    #[must_use]
+    pub fn alarms(&self) -> u64 {
+        self.workers.iter().map(|testimony| testimony.alarms.load(Ordering::Acquire)).sum()
+    }
+
+    /// About how many calls had requests inside a dialog with an endpoint in the last one to two
+    /// minutes; none if they are not counted.
+    #[must_use]
+    pub fn dialogs(&self, peer: PeerId, now_ms: u64) -> Option<u64> {
+        let at = self.counted.iter().position(|counted| *counted == peer)?;
+        Some(Seen::distinct(self.workers.iter().filter_map(|testimony| testimony.seen.get(at)), now_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_workers_write_is_summed_and_wraps() {
+        let evidence = Evidence::new(2, 3, Vec::new());
+        let (one, other) = (evidence.of(WorkerId(0)), evidence.of(WorkerId(1)));
+        one.request(PeerId(1));
+        other.request(PeerId(1));
+        other.begun(PeerId(1));
+        one.response(PeerId(1), 180);
+        one.response(PeerId(1), 503);
+        one.response(PeerId(1), 999);
+        one.call_answered(PeerId(1), 1_000, Some(Some(99)));
+        other.call_answered(PeerId(1), 1_000, None);
+        other.unreachable(PeerId(2));
+        one.request(PeerId::NONE);
+        one.unreachable(PeerId(9));
+        let told = evidence.account(PeerId(1));
+        let leave_alone_ds = 10 + RETRY_AFTER_MAX_S * 10;
+        assert_eq!(told.responses, [1, 0, 0, 0, 1, 0]);
+        assert_eq!((told.requests, told.begun, told.heard()), (2, 1, 3));
+        assert_eq!((told.calls_answered, told.calls_refused, told.retry_after), (2, 1, 1));
+        assert_eq!(told.leave_alone_ds, leave_alone_ds, "bounded");
+        assert_eq!((evidence.account(PeerId(2)).unreachable, evidence.alarms()), (1, 1));
+        assert_eq!(evidence.account(PeerId(0)), Account::default());
+        evidence.of(WorkerId(7)).request(PeerId(0));
+        assert_eq!(evidence.account(PeerId(0)).requests, 0, "a worker that is not in it");
+    }
+
+    #[test]
+    fn dialogs_are_counted_where_that_was_asked_for_and_once_over_all_workers() {
+        let evidence = Evidence::new(2, 3, vec![PeerId(2)]);
+        for worker in [0, 1] {
+            for call in 0..300_u64 {
+                let hash = crate::balance::Key(3, 4).hash24(&call.to_le_bytes());
+                evidence.of(WorkerId(worker)).dialog(PeerId(2), 5_000, hash);
+                evidence.of(WorkerId(worker)).dialog(PeerId(1), 5_000, hash);
+            }
+        }
+        assert!(evidence.dialogs(PeerId(2), 6_000).is_some_and(|count| count.abs_diff(300) < 15));
+        assert_eq!(evidence.dialogs(PeerId(1), 6_000), None);
+    }
+}
