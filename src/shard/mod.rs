@@ -201,7 +201,11 @@ impl Shard {
         if packet.bytes().first().is_none_or(|first| *first <= b'\r') && self.only_keeps_alive(packet) {
             return Verdict::Absorb;
         }
-        let message = sip::scan(packet.bytes(), &self.core.watch);
+        let (len, watch) = (packet.len(), &self.core.watch);
+        let message = match packet.window() {
+            Some(window) => sip::scan_in(window, len, watch),
+            None => sip::scan(packet.bytes(), watch),
+        };
         match message.start {
             Start::Request { method, .. } => self.request(now_ms, packet, &message, method),
             Start::Response { .. } => self.core.response(&mut self.edit, now_ms, packet, &message),
