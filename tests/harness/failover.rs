@@ -140,7 +140,7 @@ impl Ward {
         };
         let nodes: Vec<NodeProcess> = (1..=count).map(|host| NodeProcess::start(&core.place(), task(host))).collect();
         let members = nodes.iter().map(|node| Node::new(node.task.name.clone(), node.task.at));
-        let spec = adapt(Spec::new(edge, node_side).nodes(members).probes(&[]));
+        let spec = adapt(Spec::new(edge, node_side).nodes(members));
         let balancer = Balancer::start(&core.place(), &spec);
         Self { core, balancer, spec, nodes, edge, client }
     }
@@ -181,7 +181,7 @@ impl Ward {
 
 /// A node goes and comes back under load.
 pub(crate) fn run(fault: Fault, effort: Effort) -> Outcome {
-    let mut ward = Ward::new(3, effort.ring, |spec| spec);
+    let mut ward = Ward::new(3, effort.ring, |spec| spec.probes(&[]));
     let mut callers = ward.callers(effort.habit);
     callers.run(effort.before, |_| false);
     let lost = ward.nodes[0].task.name.clone();
@@ -246,4 +246,145 @@ fn sort(calls: &[Call], lost: &str, fault: Instant, down: Instant, returned: Ins
         regained: 0,
         said: Vec::new(),
     }
+}
+
+/// What became of a pair.
+#[derive(Debug)]
+pub(crate) struct PairOutcome {
+    /// From the death of the primary until sipring said `pair_switched`.
+    pub(crate) switch: Option<Duration>,
+    /// What it may take: a second and the configured misses.
+    pub(crate) limit: Duration,
+    pub(crate) before: Group,
+    /// Begun between the fault and the switch.
+    pub(crate) meanwhile: Group,
+    pub(crate) after: Group,
+    /// Of those, how many the backup took.
+    pub(crate) at_backup: usize,
+    /// How long both halves answered then, and how often the pair was switched meanwhile.
+    pub(crate) both: Duration,
+    pub(crate) switches: usize,
+    /// Calls that the returned primary got.
+    pub(crate) at_primary: usize,
+    pub(crate) said: Vec<String>,
+}
+
+impl PairOutcome {
+    pub(crate) fn holds(&self) -> bool {
+        let in_time = self.switch.is_some_and(|took| took <= self.limit);
+        let whole = [&self.before, &self.meanwhile, &self.after].iter().all(|group| group.is_whole());
+        in_time && whole && self.at_backup > 0 && self.switches == 0 && self.at_primary == 0
+    }
+}
+
+impl fmt::Display for PairOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |took: Duration| took.as_millis();
+        let switch = self.switch.map_or("never".to_owned(), |took| format!("after {} ms", ms(took)));
+        writeln!(f, "  pair switched {switch}, {} ms allowed", ms(self.limit))?;
+        writeln!(f, "    ended before the fault            {}", self.before)?;
+        writeln!(f, "    begun between fault and switch    {}", self.meanwhile)?;
+        writeln!(f, "    begun after the switch            {}, {} at the backup", self.after, self.at_backup)?;
+        write!(
+            f,
+            "    both halves answered for {} ms: {} switches, {} calls at the old primary",
+            ms(self.both),
+            self.switches,
+            self.at_primary
+        )
+    }
+}
+
+/// The primary of a pair dies, its backup takes over, and the primary returns while the backup serves.
+pub(crate) fn pair(effort: Effort) -> PairOutcome {
+    const MISSES: u32 = 3;
+    const INTERVAL: Duration = Duration::from_millis(250);
+    let mut ward = Ward::new(3, effort.ring, |mut spec| {
+        let backup = spec.nodes.remove(1);
+        spec.nodes[0].pair = Some(backup.address);
+        spec.probes(&[&format!("misses = {MISSES}")])
+    });
+    let mark = ward.mark();
+    ward.nodes[1].answers(503);
+    let mut callers = ward.callers(effort.habit);
+    assert!(ward.until_said(&mut callers, Duration::from_secs(5), mark, &["pair_standby", "standby=true"]).is_some());
+    callers.run(effort.before, |_| false);
+    let mark = ward.mark();
+    let fault = Instant::now();
+    ward.nodes[0].kill();
+    ward.nodes[1].answers(200);
+    let limit = Duration::from_secs(1) + INTERVAL * MISSES;
+    let said = ward.until_said(&mut callers, limit * 3, mark, &["pair_switched"]);
+    let switched = Instant::now();
+    callers.run(effort.away, |_| false);
+    ward.nodes[0].start_again();
+    ward.until_said(&mut callers, Duration::from_secs(5), mark, &["node_up", &ward.nodes[0].task.at.to_string()]);
+    let (both, again) = (Instant::now(), ward.mark());
+    callers.run(effort.after, |_| false);
+    let both_for = both.elapsed();
+    let switches = ward.said(again, &["pair_switched"]).len();
+    assert!(callers.finish(), "calls that never ended");
+    let calls = &callers.calls;
+    let between = |from: Instant, to: Instant| calls.iter().filter(move |call| call.begun >= from && call.begun < to);
+    let late = Instant::now();
+    PairOutcome {
+        switch: said.map(|_| switched - fault),
+        limit,
+        before: Group::of(calls.iter().filter(|call| call.ended.is_some_and(|(at, _)| at < fault))),
+        meanwhile: Group::of(between(fault, switched)),
+        after: Group::of(between(switched, late)),
+        at_backup: between(switched, late).filter(|call| call.node == "node1").count(),
+        both: both_for,
+        switches,
+        at_primary: between(fault, late).filter(|call| call.nodes.contains("node0")).count(),
+        said: ward.said(mark, &["node"]),
+    }
+}
+
+/// What became of nodes that packets are lost on the way to and from.
+#[derive(Debug)]
+pub(crate) struct LossOutcome {
+    pub(crate) lasted: Duration,
+    pub(crate) probes: u64,
+    pub(crate) failed: u64,
+    /// How often a node was suspected, and how often one was said to be down.
+    pub(crate) probing: usize,
+    pub(crate) down: usize,
+    pub(crate) calls: Group,
+    pub(crate) said: Vec<String>,
+}
+
+impl LossOutcome {
+    pub(crate) fn holds(&self) -> bool {
+        self.down == 0 && self.probes > 0
+    }
+}
+
+impl fmt::Display for LossOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lasted, probes, failed, probing, down, calls, .. } = self;
+        write!(
+            f,
+            "  5 % of all packets lost for {} s: {probes} probes, {failed} failed, {probing} times suspected, {down} times \
+             Down\n    calls meanwhile {calls}",
+            lasted.as_secs()
+        )
+    }
+}
+
+/// Every twentieth datagram of the core is lost, of probes and of calls, either way.
+pub(crate) fn loss(lasts: Duration, habit: Habit) -> LossOutcome {
+    let mut ward = Ward::new(3, Duration::from_millis(100), |spec| spec.probes(&[]));
+    let mut callers = ward.callers(habit);
+    callers.run(Duration::from_secs(1), |_| false);
+    let (mark, begun) = (ward.mark(), Instant::now());
+    ward.core.lose_one_in_twenty();
+    callers.run(lasts, |_| false);
+    let lasted = begun.elapsed();
+    callers.finish();
+    let count = |ward: &mut Ward, event: &str| ward.said(mark, &[event]).len();
+    let (probing, down) = (count(&mut ward, "node_probing"), count(&mut ward, "node_down"));
+    let (probes, failed) = (ward.counted(&["sipring_probes{"]), ward.counted(&["sipring_probes_failed{"]));
+    let said = ward.said(mark, &["node_down"]);
+    LossOutcome { lasted, probes, failed, probing, down, calls: Group::of(callers.calls.iter()), said }
 }

@@ -75,8 +75,17 @@ impl NodeProcess {
     /// Makes it answer OPTIONS with another code.
     pub(crate) fn answers(&mut self, code: u16) {
         self.task.code = code;
+        self.tell(&format!("!{code}"));
+    }
+
+    /// Makes it refuse calls with a 503 that asks to be left alone for so long; OPTIONS it answers as before.
+    pub(crate) fn refuses_calls(&self, retry_after_s: u32) {
+        self.tell(&format!("?{retry_after_s}"));
+    }
+
+    fn tell(&self, what: &str) {
         let from = self.place.socket(SocketAddr::new(self.task.at.ip(), 0));
-        let sent = from.send_to(format!("!{code}").as_bytes(), self.task.at);
+        let sent = from.send_to(what.as_bytes(), self.task.at);
         assert!(sent.is_ok(), "{sent:?}");
     }
 }
@@ -90,7 +99,8 @@ pub(crate) fn serve_if_told() -> bool {
     let at = at.parse().unwrap_or_else(|e| panic!("{at}: {e}"));
     let socket = Place::here().socket(at);
     let ring = Duration::from_millis(number(ring_ms));
-    Server { name: name.to_owned(), at, ring, code: number(code) as u16, socket, calls: HashMap::new(), tags: 0 }.run();
+    let code = number(code) as u16;
+    Server { name: name.to_owned(), at, ring, code, retry_after_s: None, socket, calls: HashMap::new(), tags: 0 }.run();
     true
 }
 
@@ -111,6 +121,7 @@ struct Server {
     at: SocketAddr,
     ring: Duration,
     code: u16,
+    retry_after_s: Option<u32>,
     socket: UdpSocket,
     calls: HashMap<String, Call>,
     tags: u64,
@@ -131,6 +142,10 @@ impl Server {
     fn handle(&mut self, bytes: &[u8], source: SocketAddr) {
         if let Some(code) = bytes.strip_prefix(b"!") {
             self.code = String::from_utf8_lossy(code).parse().unwrap_or(self.code);
+            return;
+        }
+        if let Some(seconds) = bytes.strip_prefix(b"?") {
+            self.retry_after_s = String::from_utf8_lossy(seconds).parse().ok();
             return;
         }
         let Some(mut request) = Message::parse(bytes) else { return };
@@ -165,6 +180,10 @@ impl Server {
         }
         self.tags += 1;
         let tag = format!("{}x{}x{}", self.name, std::process::id(), self.tags);
+        if let Some(seconds) = self.retry_after_s {
+            let refusal = self.response(&invite, 503, &tag).with("Retry-After", seconds.to_string());
+            return self.send(&invite, &refusal);
+        }
         if self.code == 503 {
             return self.send(&invite, &self.response(&invite, 503, &tag));
         }
