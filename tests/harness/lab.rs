@@ -25,6 +25,37 @@ impl Core {
         self.namespace.address("lo", &format!("{ip}/32"));
         ip.into()
     }
+
+    /// From now on, of all datagrams that arrive, one in twenty does not.
+    pub(crate) fn lose_one_in_twenty(&self) {
+        self.namespace.run("nft", &["add table ip loss"]);
+        self.namespace.run("nft", &["add chain ip loss in { type filter hook input priority 0; }"]);
+        self.namespace.run("nft", &["add rule ip loss in meta l4proto udp numgen random mod 1000 < 50 drop"]);
+    }
+
+    /// An ICMP error, forged: as if a datagram from `from` had found nobody at `to`.
+    pub(crate) fn forge_unreachable(&self, from: SocketAddr, to: SocketAddr) {
+        let (IpAddr::V4(from_ip), IpAddr::V4(to_ip)) = (from.ip(), to.ip()) else { panic!("IPv4 only") };
+        let mut inner = vec![0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0];
+        inner.extend(from_ip.octets());
+        inner.extend(to_ip.octets());
+        inner.extend(from.port().to_be_bytes());
+        inner.extend(to.port().to_be_bytes());
+        inner.extend([0, 16, 0, 0]);
+        inner.extend([0; 8]);
+        let mut icmp = vec![3, 3, 0, 0, 0, 0, 0, 0];
+        icmp.extend(inner);
+        let sum = icmp.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        icmp[2..4].copy_from_slice(&(!(folded as u16 + (folded >> 16) as u16)).to_be_bytes());
+        let place = self.place();
+        place.inside(move || {
+            let raw = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4));
+            let raw = raw.unwrap_or_else(|e| panic!("a raw socket, which needs root: {e}"));
+            let sent = raw.send_to(&icmp, &SocketAddr::new(from.ip(), 0).into());
+            assert!(sent.is_ok(), "{sent:?}");
+        });
+    }
 }
 
 /// A phone's network behind a router that rewrites address and port. Every one of them has the same inside address.

@@ -4,13 +4,16 @@
 
 pub(crate) mod agent;
 pub(crate) mod balancer;
+pub(crate) mod callers;
 pub(crate) mod cluster;
 pub(crate) mod dialog;
+pub(crate) mod failover;
 pub(crate) mod flows;
 pub(crate) mod kamailio;
 pub(crate) mod lab;
 pub(crate) mod message;
 pub(crate) mod namespace;
+pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod restart;

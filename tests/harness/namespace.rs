@@ -30,14 +30,19 @@ impl Place {
 
     /// A UDP socket of this place with room for bursts.
     pub(crate) fn socket(&self, at: SocketAddr) -> UdpSocket {
-        let Some(name) = self.0.clone() else { return bind(at) };
+        self.inside(move || bind(at))
+    }
+
+    /// Does something in this place, on a thread of its own if that is elsewhere.
+    pub(crate) fn inside<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
+        let Some(name) = self.0.clone() else { return what() };
         let entered = std::thread::spawn(move || {
             let path = format!("/run/netns/{name}");
             let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
             sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
-            bind(at)
+            what()
         });
-        entered.join().unwrap_or_else(|_| panic!("no socket at {at} in {self:?}"))
+        entered.join().unwrap_or_else(|_| panic!("nothing can be done in {self:?}"))
     }
 }
 

@@ -15,6 +15,7 @@ mod harness;
 
 mod cookies;
 mod dialogs;
+mod health;
 mod kamailio;
 mod lifecycle;
 mod nat;

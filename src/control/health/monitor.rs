@@ -343,6 +343,11 @@ impl Monitor {
             Health::Probing => true,
             Health::Down => self.alive >= self.policy.answers,
         };
+        if settled && self.health == Health::Down {
+            // What was sent there while it was down proves nothing.
+            self.traffic.start_over();
+            self.ejection.take_if(|ejection| ejection.cause == Cause::Unanswered);
+        }
         if settled {
             (self.health, self.cause) = (Health::Up, cause);
         }
@@ -371,6 +376,10 @@ impl Monitor {
         }
         if seen.silent {
             self.alarm(now_us, Cause::Unanswered);
+        }
+        if self.health == Health::Down {
+            self.traffic.start_over();
+            return None;
         }
         seen.suspicion.filter(|suspicion| match self.ejection {
             Some(ejection) => suspicion.cause == Cause::RetryAfter && suspicion.until_us > ejection.until_us,

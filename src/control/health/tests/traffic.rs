@@ -143,3 +143,22 @@ fn retry_after_is_honoured_up_to_30_s() {
         assert!(open.abs_diff(wanted_s * S) < 10 * MS, "{open} for {asked_s} s");
     }
 }
+
+#[test]
+fn what_goes_to_a_dead_node_all_the_same_does_not_keep_it_out_when_it_returns() {
+    for interval_ms in [250, 5_000] {
+        let mut scene = Scene::new(THREE, HealthPolicy { interval_ms, ..fast() });
+        scene.does(A, Does::Nothing);
+        for _ in 0..100 {
+            scene.account(A).requests += 5;
+            scene.pass(100 * MS);
+        }
+        assert_eq!(scene.health(A), Health::Down);
+        scene.does(A, Does::Answer(200));
+        let back = scene.until(15 * S, |scene| scene.health(A) == Health::Up).unwrap();
+        let probes = u64::from(interval_ms) * MS * 9 / 4;
+        assert!(back < probes, "{back} us at {interval_ms} ms");
+        scene.pass(5 * S);
+        assert_eq!(scene.health(A), Health::Up);
+    }
+}

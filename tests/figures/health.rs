@@ -1,0 +1,45 @@
+//! Nodes that die and freeze under 200 calls/s, pairs that change halves, ten minutes of loss.
+
+use std::time::Duration;
+
+use crate::harness::callers::Habit;
+use crate::harness::failover::{self, Effort, Fault};
+
+const CALLS: Habit = Habit { rate: 200, hold: Duration::from_secs(5), patience: Duration::from_secs(32) };
+
+/// Rings long enough that some calls have nothing but a provisional response when the node goes.
+const EFFORT: Effort = Effort {
+    habit: CALLS,
+    ring: Duration::from_millis(500),
+    before: Duration::from_secs(10),
+    away: Duration::from_secs(10),
+    after: Duration::from_secs(10),
+};
+
+pub(crate) fn finds_lost_nodes() -> bool {
+    println!("three nodes, 200 calls/s with 5 s hold, probes every 250 ms; one node is lost and returns 10 s after");
+    println!("Down; callers retransmit by T1, T2 and give up after 32 s");
+    let mut holds = true;
+    for fault in [Fault::Killed, Fault::Frozen] {
+        let outcome = failover::run(fault, EFFORT);
+        println!("{outcome}: {}", if outcome.holds() { "holds" } else { "DOES NOT HOLD" });
+        holds &= outcome.holds();
+    }
+    let outcome = failover::loss(Duration::from_secs(600), Habit { rate: 50, ..CALLS });
+    println!("{outcome}: {}", if outcome.holds() { "holds" } else { "DOES NOT HOLD" });
+    outcome.said.iter().for_each(|line| println!("    {line}"));
+    holds && outcome.holds()
+}
+
+pub(crate) fn switches_pairs() -> bool {
+    println!(
+        "a pair and a node, 200 calls/s with 5 s hold, probes every 250 ms, 3 misses; the backup answers 503 until the"
+    );
+    println!("primary dies and 200 from then on; later both answer for 60 s");
+    let outcome = failover::pair(Effort { after: Duration::from_secs(60), ..EFFORT });
+    println!("{outcome}");
+    if !outcome.holds() {
+        outcome.said.iter().for_each(|line| println!("    {line}"));
+    }
+    outcome.holds()
+}
