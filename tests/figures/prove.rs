@@ -14,6 +14,7 @@
 mod harness;
 
 mod calls;
+mod cost;
 mod spread;
 
 use std::process::ExitCode;
@@ -23,14 +24,18 @@ use harness::{restart, ringing, size};
 
 fn main() -> ExitCode {
     let figure = std::env::args().nth(1).unwrap_or_default();
+    if matches!(figure.as_str(), "1.1" | "1.2" | "1.3" | "1.7") {
+        println!("datapath: {}, as every \"ready\" line has to say", harness::spec::datapath());
+    }
     let holds = match figure.as_str() {
         "1.1" => calls::run(500, 20),
         "1.2" => outlives_a_kill(1_000),
         "1.3" => keeps_ringing_calls(1_000, Duration::from_secs(100)),
         "1.4" => spread::run(),
         "1.7" => carries_large_datagrams(),
+        "2.6" => cost::run_all(),
         _ => {
-            eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4 and 1.7");
+            eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7 and 2.6");
             return ExitCode::from(2);
         }
     };

@@ -30,14 +30,23 @@ impl Place {
 
     /// A UDP socket of this place with room for bursts.
     pub(crate) fn socket(&self, at: SocketAddr) -> UdpSocket {
-        let Some(name) = self.0.clone() else { return bind(at) };
+        if self.0.is_none() {
+            return bind(at);
+        }
+        let place = self.clone();
         let entered = std::thread::spawn(move || {
-            let path = format!("/run/netns/{name}");
-            let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
-            sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
+            place.enter();
             bind(at)
         });
         entered.join().unwrap_or_else(|_| panic!("no socket at {at} in {self:?}"))
+    }
+
+    /// Moves the calling thread here.
+    pub(crate) fn enter(&self) {
+        let Some(name) = &self.0 else { return };
+        let path = format!("/run/netns/{name}");
+        let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
+        sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
     }
 }
 

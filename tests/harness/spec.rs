@@ -30,6 +30,7 @@ pub(crate) struct Spec {
     pub(crate) node_sides: Vec<(SocketAddr, u16)>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) workers: u16,
+    pub(crate) datapath: String,
     pub(crate) cookies: bool,
     pub(crate) drain_max_s: u32,
     /// Further lines of `[[set]]`.
@@ -52,6 +53,7 @@ impl Spec {
             node_sides: vec![(node_side, node_side.port() + 1)],
             nodes: Vec::new(),
             workers: 1,
+            datapath: datapath(),
             cookies: true,
             drain_max_s: 32,
             set: vec!["slots = 4096".into()],
@@ -70,6 +72,11 @@ impl Spec {
 
     pub(crate) fn workers(mut self, workers: u16) -> Self {
         self.workers = workers;
+        self
+    }
+
+    pub(crate) fn datapath(mut self, datapath: &str) -> Self {
+        self.datapath = datapath.into();
         self
     }
 
@@ -107,6 +114,6 @@ impl Spec {
     }
 
     pub(crate) fn cpus_toml(&self) -> String {
-        format!("datapath = \"{}\"\nworkers = {}\n", datapath(), self.workers)
+        format!("datapath = \"{}\"\nworkers = {}\n", self.datapath, self.workers)
     }
 }
