@@ -35,14 +35,23 @@ impl Place {
 
     /// Does something in this place, on a thread of its own if that is elsewhere.
     pub(crate) fn inside<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
-        let Some(name) = self.0.clone() else { return what() };
+        if self.0.is_none() {
+            return what();
+        }
+        let place = self.clone();
         let entered = std::thread::spawn(move || {
-            let path = format!("/run/netns/{name}");
-            let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
-            sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
+            place.enter();
             what()
         });
         entered.join().unwrap_or_else(|_| panic!("nothing can be done in {self:?}"))
+    }
+
+    /// Moves the calling thread here.
+    pub(crate) fn enter(&self) {
+        let Some(name) = &self.0 else { return };
+        let path = format!("/run/netns/{name}");
+        let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
+        sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
     }
 }
 

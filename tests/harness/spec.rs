@@ -32,6 +32,7 @@ pub(crate) struct Spec {
     pub(crate) node_sides: Vec<(SocketAddr, u16)>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) workers: u16,
+    pub(crate) datapath: String,
     pub(crate) cookies: bool,
     pub(crate) drain_max_s: u32,
     /// Further lines of `[[set]]`.
@@ -56,6 +57,7 @@ impl Spec {
             node_sides: vec![(node_side, node_side.port() + 1)],
             nodes: Vec::new(),
             workers: 1,
+            datapath: datapath(),
             cookies: true,
             drain_max_s: 32,
             set: vec!["slots = 4096".into()],
@@ -81,6 +83,11 @@ impl Spec {
     /// Probes every 250 ms, and what else `[health]` shall say.
     pub(crate) fn probes(mut self, lines: &[&str]) -> Self {
         self.health = std::iter::once(&"interval_ms = 250").chain(lines).map(|line| (*line).to_owned()).collect();
+        self
+    }
+
+    pub(crate) fn datapath(mut self, datapath: &str) -> Self {
+        self.datapath = datapath.into();
         self
     }
 
@@ -122,6 +129,6 @@ impl Spec {
     }
 
     pub(crate) fn cpus_toml(&self) -> String {
-        format!("datapath = \"{}\"\nworkers = {}\n", datapath(), self.workers)
+        format!("datapath = \"{}\"\nworkers = {}\n", self.datapath, self.workers)
     }
 }
