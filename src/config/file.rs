@@ -31,6 +31,10 @@ pub(super) struct File {
     pub(super) rule: Vec<Rule>,
     #[serde(default)]
     pub(super) dns: Dns,
+    #[serde(default)]
+    pub(super) admin: Admin,
+    #[serde(default)]
+    pub(super) log: Log,
 }
 
 #[derive(Deserialize)]
@@ -113,4 +117,18 @@ pub(super) struct Dns {
     pub(super) ttl_min_s: Option<Number>,
     pub(super) ttl_max_s: Option<Number>,
     pub(super) names_max: Option<Number>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) bind: Option<Text>,
+    pub(super) token_file: Option<Text>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) format: Option<Text>,
+    pub(super) level: Option<Text>,
 }

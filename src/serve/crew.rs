@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use core_affinity::CoreId;
 
-use super::told::{Figures, print};
+use super::told::print;
 use crate::config::Config;
-use crate::control::{Hooks, Wish};
+use crate::control::{Figures, Hooks, Sight, Wish};
 use crate::datapath::{self, Mmsg, Waker};
 use crate::packet::{Pool, PoolOptions, WorkerId};
 use crate::shard::{Asks, Marks, Shard, Shared, Site, State};
@@ -130,6 +130,14 @@ impl Crew {
         let posts = self.posts.clone();
         let (marks, asks, origin) = (self.shared.marks.clone(), self.shared.asks.clone(), self.origin);
         let figures = self.figures.clone();
+        let sight = Sight {
+            figures: figures.clone(),
+            posts: posts.clone(),
+            shared: self.shared.clone(),
+            pool: self.pool,
+            origin,
+            datapath: "mmsg",
+        };
         Hooks {
             reload: Box::new(reload),
             post: Box::new(move |state| posts.iter().for_each(|post| post.state(state.clone()))),
@@ -137,6 +145,7 @@ impl Crew {
             pending: Box::new(move || marks.pending(origin.elapsed().as_millis() as u64)),
             print: Box::new(move || print(&figures)),
             asks,
+            sight: Some(sight),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Network namespaces, and where a process or a socket of a test lives: here, or in one of them.
 
 use std::fs::File;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 
 use super::sys;
@@ -30,14 +30,24 @@ impl Place {
 
     /// A UDP socket of this place with room for bursts.
     pub(crate) fn socket(&self, at: SocketAddr) -> UdpSocket {
-        let Some(name) = self.0.clone() else { return bind(at) };
+        self.inside(move || bind(at))
+    }
+
+    /// A TCP connection from within this place.
+    pub(crate) fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        self.inside(move || TcpStream::connect(to))
+    }
+
+    /// What `make` gives on a thread of this place.
+    fn inside<T: Send + 'static>(&self, make: impl FnOnce() -> T + Send + 'static) -> T {
+        let Some(name) = self.0.clone() else { return make() };
         let entered = std::thread::spawn(move || {
             let path = format!("/run/netns/{name}");
             let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
             sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
-            bind(at)
+            make()
         });
-        entered.join().unwrap_or_else(|_| panic!("no socket at {at} in {self:?}"))
+        entered.join().unwrap_or_else(|_| panic!("nothing came of it in {self:?}"))
     }
 }
 

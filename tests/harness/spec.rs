@@ -34,6 +34,8 @@ pub(crate) struct Spec {
     pub(crate) drain_max_s: u32,
     /// Further lines of `[[set]]`.
     pub(crate) set: Vec<String>,
+    /// Further tables.
+    pub(crate) tables: String,
 }
 
 /// How many worker ports a test gives the balancer: more than workers, as in service.
@@ -50,6 +52,7 @@ impl Spec {
             cookies: true,
             drain_max_s: 32,
             set: vec!["slots = 4096".into()],
+            tables: String::new(),
         }
     }
 
@@ -71,6 +74,12 @@ impl Spec {
     /// A further line of the set.
     pub(crate) fn set(mut self, line: &str) -> Self {
         self.set.push(line.into());
+        self
+    }
+
+    /// Further tables, behind all others.
+    pub(crate) fn tables(mut self, text: &str) -> Self {
+        self.tables.push_str(text);
         self
     }
 
@@ -98,6 +107,7 @@ impl Spec {
             line(format_args!("\n[[set.node]]\nname = \"{name}\"\naddress = \"{address}\""));
             line(format_args!("weight = {weight}\nintent = \"{intent}\""));
         }
+        line(format_args!("\n{}", self.tables));
         text
     }
 

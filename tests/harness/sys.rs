@@ -12,6 +12,8 @@ pub(crate) enum Signal {
     Terminate,
     Kill,
     User1,
+    Stop,
+    Continue,
 }
 
 impl Signal {
@@ -21,6 +23,8 @@ impl Signal {
             Self::Terminate => libc::SIGTERM,
             Self::Kill => libc::SIGKILL,
             Self::User1 => libc::SIGUSR1,
+            Self::Stop => libc::SIGSTOP,
+            Self::Continue => libc::SIGCONT,
         }
     }
 }
