@@ -7,6 +7,7 @@ mod backend;
 mod crew;
 mod told;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,12 +15,12 @@ use core_affinity::CoreId;
 
 use crate::balance::{CookieKeys, Plan, Secrets};
 use crate::config::{ClusterSecret, Config, Workers};
-use crate::control::{self, Control, Wish};
+pub use crate::control::Figures;
+use crate::control::{self, Control, Overlay, Wish};
 use crate::datapath::{self, Steered};
 use crate::shard::{Port, Site};
 use backend::Backend;
 use crew::Crew;
-pub use told::Figures;
 
 /// Descriptors that are not sockets of workers: files, the runtime, lookups.
 const DESCRIPTORS_BESIDES: u64 = 256;
@@ -110,6 +111,12 @@ impl Running {
         self.steered
     }
 
+    /// Where the admin side listens; none if it is off.
+    #[must_use]
+    pub fn admin_at(&self) -> Option<SocketAddr> {
+        self.control.admin_at()
+    }
+
     /// The local ports.
     #[must_use]
     pub fn ports(&self) -> &[Port] {
@@ -141,6 +148,7 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
         dns: config.dns.clone(),
         drain_max_s: config.drain_max_s,
         signals,
+        admin: config.admin.clone(),
         workers: config.shard.workers,
         probe_from: homes.map(|port| port.local.bind.ip()).collect(),
     };
@@ -155,8 +163,9 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));
     let listeners: Vec<String> =
         site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
+    let admin = control.admin_at().map_or_else(|| "off".to_owned(), |at| at.to_string());
     let (workers, datapath, steering) = (config.shard.workers, backend.name(), steered.label());
-    tracing::info!(workers, datapath, steering, ?listeners, "ready");
+    tracing::info!(workers, datapath, steering, ?listeners, admin, "ready");
     Ok(Running { control, site, figures, backend, steered })
 }
 
@@ -173,12 +182,18 @@ fn with_secret(mut config: Config) -> Result<(Config, ClusterSecret), String> {
 
 /// What control needs of a configuration.
 fn wish(config: Arc<Config>, secrets: Secrets) -> Wish {
-    let names = config.names();
-    let build = move |found: &control::Addresses, previous: Option<&Plan>| {
-        let spec = config.plan_spec(found).map_err(|faults| faults.to_string())?;
-        Plan::build(spec, &secrets, previous).map_err(|error| format!("{}: {error}", config.file.display()))
+    let (building, admitting) = (config.clone(), config.clone());
+    let build = move |found: &control::Addresses, overlay: &Overlay, previous: Option<&Plan>| {
+        let spec = building.plan_spec_over(found, overlay).map_err(|faults| faults.to_string())?;
+        Plan::build(spec, &secrets, previous).map_err(|error| format!("{}: {error}", building.file.display()))
     };
-    Wish { names, build: Arc::new(build) }
+    Wish {
+        names: config.names(),
+        build: Arc::new(build),
+        listed: config.listed().into(),
+        admit: Arc::new(move |added| admitting.admit(added)),
+        rules_written: config.rules_written(),
+    }
 }
 
 /// Reads the files of `serving` again.

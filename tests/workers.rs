@@ -34,7 +34,7 @@ fn files(nodes: &[SocketAddr], handoff: bool, (datapath, ports): (&str, u16)) ->
         .collect();
     let text = format!(
         "[[listener]]\nname = \"edge\"\nbind = \"{host}:{port}\"\n[[node_side]]\nbind = \"{host}:{}\"\n\
-         ports = \"{}-{}\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n{listed}",
+         ports = \"{}-{}\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n{listed}[admin]\nbind = \"off\"\n",
         port + 1,
         port + 10,
         port + 13
@@ -109,7 +109,7 @@ fn books(running: &Running) -> Vec<[u64; 6]> {
     loop {
         let books: Vec<_> = running.counters().iter().map(|figures| figures.counters.books()).collect();
         let forwarded: u64 = books.iter().map(|book| book[1]).sum();
-        let balanced = books.iter().all(|[received, rest @ ..]| *received == rest.iter().sum());
+        let balanced = books.iter().all(|[received, rest @ ..]| *received == rest.iter().sum::<u64>());
         // The nodes may have a message before its turn has closed its books.
         if forwarded == 2 * CALLS as u64 && balanced {
             return books;

@@ -12,9 +12,9 @@ use std::time::Instant;
 use core_affinity::CoreId;
 
 use super::backend::Backend;
-use super::told::{Figures, print};
+use super::told::print;
 use crate::config::Config;
-use crate::control::{Hooks, Wish};
+use crate::control::{Figures, Hooks, Sight, Wish};
 use crate::datapath::{self, Datapath, Groups, Mmsg, Steered, Uring, Waker};
 use crate::packet::{Pool, PoolOptions, WorkerId};
 use crate::shard::{self, Asks, Marks, Shard, Shared, Site, State};
@@ -137,17 +137,26 @@ impl Crew {
         let posts = self.posts.clone();
         let (marks, asks, origin) = (self.shared.marks.clone(), self.shared.asks.clone(), self.origin);
         let figures = self.figures.clone();
-        let by_node = marks.clone();
+        let all = marks.clone();
         let clock_ms = move || origin.elapsed().as_millis() as u64;
+        let sight = Sight {
+            figures: figures.clone(),
+            posts: posts.clone(),
+            shared: self.shared.clone(),
+            pool: self.pool,
+            origin,
+            datapath: self.backend.name(),
+        };
         Hooks {
             reload: Box::new(reload),
             post: Box::new(move |state| posts.iter().for_each(|post| post.state(state.clone()))),
             stop: Box::new(move || self.stop()),
             pending: Box::new(move || marks.pending(clock_ms())),
-            marks: Box::new(move || by_node.pending_by_node(clock_ms())),
+            census: Box::new(move || all.census(clock_ms())),
             clock_ms: Box::new(clock_ms),
             print: Box::new(move |status| print(&figures, Some(status))),
             asks,
+            sight: Some(sight),
         }
     }
 }

@@ -112,7 +112,7 @@ fn name(view: impl View, at: usize) -> Option<(Header, usize)> {
     let [a, b, c, d, _, e, f, g, h, ..] = *chunk;
     let known = KNOWN.get(slot([a, b, c, d], [e, f, g, h]))?;
     let same = Lane::new(chunk).or(Lane::new(&known.cases)).equal(Lane::new(&known.name)).bits();
-    (same | u32::from(known.rest) == u16::MAX.into()).then_some((known.header, at + known.length as usize))
+    (same | u32::from(known.rest) == u32::from(u16::MAX)).then_some((known.header, at + known.length as usize))
 }
 
 /// As `name`, of whatever `lines` knows and of names that mean nothing here.

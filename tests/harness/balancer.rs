@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::TempDir;
+use super::http::{Admin, DEFAULT_ADMIN};
 use super::namespace::Place;
 use super::process::{Output, Process};
 use super::spec::Spec;
@@ -57,12 +58,26 @@ impl Balancer {
         self.process = Some(process);
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("sipring.toml")
     }
 
+    /// Its admin side, at the address that it has by default.
+    pub(crate) fn admin(&self) -> Admin {
+        Admin::new(&self.place, DEFAULT_ADMIN)
+    }
+
+    /// A command of sipring beside it, with its config: what it said, and its exit code.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = self.place.command(binary());
+        let output = command.args(arguments).current_dir(self.dir.path()).output();
+        let output = output.unwrap_or_else(|e| panic!("sipring {arguments:?}: {e}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
     /// Replaces the config file, by rename, as a careful operator does.
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let new = self.dir.path().join("sipring.toml.new");
         std::fs::write(&new, text).unwrap_or_else(|e| panic!("{}: {e}", new.display()));
         std::fs::rename(&new, self.config()).unwrap_or_else(|e| panic!("{}: {e}", new.display()));

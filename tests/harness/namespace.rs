@@ -1,7 +1,7 @@
 //! Network namespaces, and where a process or a socket of a test lives: here, or in one of them.
 
 use std::fs::File;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 
 use super::sys;
@@ -31,6 +31,11 @@ impl Place {
     /// A UDP socket of this place with room for bursts.
     pub(crate) fn socket(&self, at: SocketAddr) -> UdpSocket {
         self.inside(move || bind(at))
+    }
+
+    /// A TCP connection from within this place.
+    pub(crate) fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        self.inside(move || TcpStream::connect(to))
     }
 
     /// Does something in this place, on a thread of its own if that is elsewhere.

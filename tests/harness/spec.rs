@@ -39,6 +39,8 @@ pub(crate) struct Spec {
     pub(crate) set: Vec<String>,
     /// Lines of `[health]`; nodes of most tests expect calls and nothing else.
     pub(crate) health: Vec<String>,
+    /// Further tables.
+    pub(crate) tables: String,
 }
 
 /// How many worker ports a test gives the balancer: more than workers, as in service.
@@ -62,6 +64,7 @@ impl Spec {
             drain_max_s: 32,
             set: vec!["slots = 4096".into()],
             health: vec!["probe = false".into()],
+            tables: String::new(),
         }
     }
 
@@ -97,6 +100,12 @@ impl Spec {
         self
     }
 
+    /// Further tables, behind all others.
+    pub(crate) fn tables(mut self, text: &str) -> Self {
+        self.tables.push_str(text);
+        self
+    }
+
     pub(crate) fn edge(&self) -> SocketAddr {
         self.listeners.first().unwrap_or_else(|| panic!("a spec has a listener")).bind
     }
@@ -125,6 +134,7 @@ impl Spec {
                 line(format_args!("pair = \"{pair}\""));
             }
         }
+        line(format_args!("\n{}", self.tables));
         text
     }
 

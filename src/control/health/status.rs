@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use crate::balance::{Endpoint, Health, Intent, Node, Refusal};
-use crate::shard::Evidence;
+use crate::balance::{Endpoint, Node, Refusal};
+use crate::shard::{Census, Evidence};
 
 use super::monitors::Monitors;
 pub use super::traffic::Totals;
@@ -92,11 +92,11 @@ pub struct EndpointStatus {
     pub traffic: Totals,
 }
 
-pub(super) fn of(monitors: &Monitors, evidence: &Evidence, marks: &[u64], clock_ms: u64, now_us: u64) -> Status {
+pub(super) fn of(monitors: &Monitors, evidence: &Evidence, census: &Census, clock_ms: u64, now_us: u64) -> Status {
     let plan = monitors.plan();
     let nodes_of = |set: &crate::balance::NodeSet| {
         let nodes = plan.nodes.iter().filter(|node| node.set == set.ix);
-        nodes.map(|node| node_status(monitors, evidence, marks, clock_ms, now_us, node)).collect()
+        nodes.map(|node| node_status(monitors, evidence, census, clock_ms, now_us, node)).collect()
     };
     let sets = plan.sets.iter().map(|set| SetStatus {
         name: set.name.clone(),
@@ -109,7 +109,7 @@ pub(super) fn of(monitors: &Monitors, evidence: &Evidence, marks: &[u64], clock_
 fn node_status(
     monitors: &Monitors,
     evidence: &Evidence,
-    marks: &[u64],
+    census: &Census,
     clock_ms: u64,
     now_us: u64,
     node: &Node,
@@ -121,11 +121,7 @@ fn node_status(
         name: node.name.clone(),
         id: node.id.0,
         weight: node.weight,
-        intent: match node.intent {
-            Intent::Serve => "serve",
-            Intent::Drain => "drain",
-            Intent::Stop => "stop",
-        },
+        intent: node.intent.word(),
         labels: node.labels.clone(),
         refusal: node.refusal(monitors.vitals()).map(|refusal| match refusal {
             Refusal::Stopped => "stopped",
@@ -138,7 +134,7 @@ fn node_status(
         active: pair.map(|pair| pair.active).or_else(|| ends().next().map(|end| end.addr)),
         active_since_s: pair.map(|pair| seconds(now_us.saturating_sub(pair.since_us))),
         active_cause: pair.map(|pair| pair.cause.label()),
-        marks: marks.get(usize::from(node.mark.0)).copied().unwrap_or(0),
+        marks: census.pending.get(usize::from(node.mark.0)).copied().map_or(0, u64::from),
         dialogs: dialogs.reduce(|sum, count| sum + count),
         endpoints: ends().filter_map(|end| endpoint_status(monitors, now_us, node, end)).collect(),
     }
@@ -150,11 +146,7 @@ fn endpoint_status(monitors: &Monitors, now_us: u64, node: &Node, end: Endpoint)
     Some(EndpointStatus {
         address: end.addr,
         role: if node.is_backup(end) { "backup" } else { "primary" },
-        health: match outward.health {
-            Health::Up => "up",
-            Health::Probing => "probing",
-            Health::Down => "down",
-        },
+        health: outward.health.word(),
         standby: outward.standby,
         closed: outward.closed,
         since_s: seconds(now_us.saturating_sub(monitor.since_us)),
