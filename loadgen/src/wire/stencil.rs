@@ -38,8 +38,8 @@ pub(crate) struct Fill<'a> {
 pub(crate) struct Stencil {
     text: Vec<u8>,
     legs: Vec<usize>,
-    tx: usize,
-    seq: usize,
+    tx: Option<usize>,
+    seq: Option<usize>,
     users: Vec<usize>,
     extra: usize,
 }
@@ -56,11 +56,11 @@ impl Stencil {
                     DIGITS
                 }
                 TX => {
-                    stencil.tx = at;
+                    stencil.tx = Some(at);
                     2
                 }
                 SEQ => {
-                    stencil.seq = at;
+                    stencil.seq = Some(at);
                     1
                 }
                 USER => {
@@ -89,10 +89,10 @@ impl Stencil {
                 *place = *fill.leg;
             }
         }
-        if let Some(place) = self.text.get_mut(self.tx..).and_then(|place| place.first_chunk_mut()) {
+        if let Some(place) = self.tx.and_then(|at| self.text.get_mut(at..)).and_then(|place| place.first_chunk_mut()) {
             *place = two_digits(fill.tx);
         }
-        if let Some(place) = self.text.get_mut(self.seq) {
+        if let Some(place) = self.seq.and_then(|at| self.text.get_mut(at)) {
             *place = b'0' + (fill.seq % 10) as u8;
         }
         for at in &self.users {
@@ -117,6 +117,16 @@ impl Stencil {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_place_is_written_nowhere() {
+        let mut room = [0; 64];
+        let mut text = Text::new(&mut room);
+        let fill = Fill { leg: b"0123456789abcdef", tx: 7, seq: 2, user: 42, extra: b"" };
+        Stencil::new(&format!("a{LEG}{TX}")).write(&fill, &mut text);
+        let len = text.len();
+        assert_eq!(&room[..len], b"a0123456789abcdef07");
+    }
 
     #[test]
     fn every_place_is_filled_and_the_rest_stays() {
