@@ -495,3 +495,43 @@ fn a_reload_may_change_sets_nodes_rules_and_trusted_networks_and_nothing_else() 
     assert_eq!(changes("ports = ", "node_source = \"shared\"\nports = "), ["node_side"]);
     assert_eq!(changes("\n[[listener]]", "cookies = false\nmarks_max = 4096\n[[listener]]"), ["cookies", "marks_max"]);
 }
+
+#[test]
+fn health_is_told_for_all_sets_or_for_one_and_checked_with_its_place() {
+    let all = "[health]\ninterval_ms = 250\nmisses = 4\n";
+    let one = "key = \"source\"\n[set.health]\nprobe = false\nmisses = 9\nejected_max_percent = 0";
+    let config = sound(&SOUND.replace("key = \"source\"", one).replace("[[rule]]", &format!("{all}\n[[rule]]")));
+    let spec = config.plan_spec(&Addresses::new()).unwrap();
+    let [pbx, carrier] = [0, 1].map(|at| spec.sets[at].policy.health);
+    assert_eq!((pbx.interval_ms, pbx.misses, pbx.probe, pbx.ejected_max_percent), (250, 4, true, 50));
+    assert_eq!((carrier.interval_ms, carrier.misses, carrier.probe, carrier.ejected_max_percent), (250, 9, false, 0));
+    assert_eq!(pbx.answers, carrier.answers);
+    for (line, fault) in [
+        ("interval_ms = 249", "a.toml:30:15: interval_ms = 249 is out of bounds; 250 to 600000 is right"),
+        (
+            "timeout_ms = 1000",
+            "a.toml:30:14: a probe of timeout_ms = 1000 does not end within interval_ms = 1000; less than that is right",
+        ),
+        (
+            "interval_ms = 250\ntimeout_ms = 250",
+            "a.toml:31:14: a probe of timeout_ms = 250 does not end within interval_ms = 250; less than that is right",
+        ),
+        ("misses = 0", "a.toml:30:10: misses = 0 is out of bounds; 1 to 100 is right"),
+        ("answers = 101", "a.toml:30:11: answers = 101 is out of bounds; 1 to 100 is right"),
+        ("busy_percent = 101", "a.toml:30:16: busy_percent = 101 is out of bounds; 0 to 100 is right"),
+        ("probe = 1", "a.toml:30:9: invalid type: integer `1`; expected a boolean"),
+    ] {
+        assert_eq!(said("key = \"source\"", &format!("[set.health]\n{line}")), fault, "{line}");
+    }
+    let text = said("key = \"source\"", "[set.health]\nintervall_ms = 300");
+    assert!(
+        text.starts_with("a.toml:30:1: unknown key `intervall_ms`; did you mean `interval_ms`? one of: probe,"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_change_of_health_needs_no_restart() {
+    let other = SOUND.replace("[[rule]]", "[health]\ninterval_ms = 250\n\n[[rule]]");
+    assert_eq!(sound(SOUND).fixed_changes(&sound(&other)), Vec::<&str>::new());
+}

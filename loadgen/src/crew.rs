@@ -157,6 +157,7 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
             receive_buffer: plan.buffers,
             send_buffer: plan.buffers,
             connected_max: 1,
+            groups: None,
         };
         let (shared, open, ready) = (shared.clone(), open.clone(), ready.clone());
         let seat = Seat { me, plan: plan.clone(), rules: rules.clone(), options, pool, shared, open, origin, ready };

@@ -3,6 +3,7 @@
 //! Owns the sockets of the probes and the evidence that workers write; is driven by control's loop.
 //! All decisions fall in `Monitors`, which knows neither socket nor clock.
 
+mod cause;
 mod dice;
 mod doors;
 mod monitor;

@@ -6,6 +6,7 @@
 use crate::balance::{Health, HealthPolicy};
 use crate::shard::{AVOID_MS, Account};
 
+use super::cause::Cause;
 use super::dice::Dice;
 use super::traffic::{Suspicion, Traffic};
 
@@ -21,53 +22,6 @@ const JITTER: u64 = 16;
 const ALARM_GAP_US: u64 = AVOID_MS * 1_000;
 /// When nothing is due.
 pub(super) const NEVER: u64 = u64::MAX;
-
-/// Why a thing is as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// Nothing is known against it.
-    #[default]
-    Started,
-    /// Probes are answered.
-    Answered,
-    /// Probes are not answered.
-    NoAnswer,
-    /// Probes are answered 503.
-    Refused,
-    /// An ICMP error came back.
-    Unreachable,
-    /// Requests went there and no packet came back.
-    Unanswered,
-    /// Calls were answered 503, one after the other.
-    Busy,
-    /// It asked to be left alone.
-    RetryAfter,
-    /// The time is over for which traffic kept it out.
-    Elapsed,
-    /// The other half of the pair does not take the calls.
-    OtherHalf,
-    /// The primary has proved itself.
-    Homing,
-}
-
-impl Cause {
-    /// Name in logs and status.
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Answered => "answered",
-            Self::NoAnswer => "no_answer",
-            Self::Refused => "refused_503",
-            Self::Unreachable => "unreachable",
-            Self::Unanswered => "unanswered",
-            Self::Busy => "busy_503",
-            Self::RetryAfter => "retry_after",
-            Self::Elapsed => "elapsed",
-            Self::OtherHalf => "other_half",
-            Self::Homing => "homing",
-        }
-    }
-}
 
 /// What others see of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use crate::balance::{Health, HealthPolicy, Intent, Node, NodeId, NodeIx, Plan, S
 use crate::packet::PeerId;
 use crate::shard::Account;
 
+use super::cause::Cause;
 use super::dice::Dice;
-use super::monitor::{Cause, Monitor, NEVER, Outward, Token};
+use super::monitor::{Monitor, NEVER, Outward, Token};
 use super::pair::{Halves, Pair, decide};
 use super::tell;
 use super::traffic::Suspicion;

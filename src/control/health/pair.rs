@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use crate::balance::{Health, HealthPolicy};
 
-use super::monitor::{Cause, Monitor};
+use super::cause::Cause;
+use super::monitor::Monitor;
 
 /// The halves of a pair, in the order of the file.
 pub(super) struct Halves<'a> {

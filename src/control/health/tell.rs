@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use crate::balance::{Health, Node, Plan};
 
-use super::monitor::{Cause, Outward};
+use super::cause::Cause;
+use super::monitor::Outward;
 
 /// An endpoint has changed outwardly.
 pub(super) fn changed(

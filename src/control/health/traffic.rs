@@ -6,7 +6,7 @@
 use crate::balance::HealthPolicy;
 use crate::shard::{Account, CLASSES, RETRY_AFTER_MAX_S};
 
-use super::monitor::Cause;
+use super::cause::Cause;
 
 /// How far back the share of refused calls is looked at, microseconds; counted in two halves.
 const SHARE_US: u64 = 10_000_000;
