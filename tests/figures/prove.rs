@@ -14,6 +14,7 @@
 mod harness;
 
 mod calls;
+mod cycles;
 mod spread;
 
 use std::process::ExitCode;
@@ -29,8 +30,9 @@ fn main() -> ExitCode {
         "1.3" => keeps_ringing_calls(1_000, Duration::from_secs(100)),
         "1.4" => spread::run(),
         "1.7" => carries_large_datagrams(),
+        "2.5" => cycles::run(1_000, 100),
         _ => {
-            eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4 and 1.7");
+            eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7 and 2.5");
             return ExitCode::from(2);
         }
     };

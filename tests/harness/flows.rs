@@ -133,7 +133,8 @@ impl Net {
 
     fn spec(&self, workers: u16) -> Spec {
         let nodes = self.nodes.iter().enumerate().map(|(index, at)| Node::new(format!("node{index}"), *at));
-        Spec::new(self.edge, self.node_side).nodes(nodes).workers(workers)
+        // Other balancers of this machine may have the usual port.
+        Spec::new(self.edge, self.node_side).nodes(nodes).workers(workers).tables("[admin]\nbind = \"off\"\n")
     }
 }
 
@@ -200,7 +201,7 @@ fn one<'a>(
     Run { scenario, place, local, remote, target, rate: row.rate, calls, pause_ms: row.pause_ms }
 }
 
-fn report(row: Row, client: &Outcome, nodes: &[Outcome], counters: Counters) -> Report {
+pub(crate) fn report(row: Row, client: &Outcome, nodes: &[Outcome], counters: Counters) -> Report {
     let mut homes: HashMap<&str, (u32, u32)> = HashMap::new();
     for node in nodes {
         for (call_id, messages) in &node.received {
