@@ -126,7 +126,7 @@ impl Running {
 
 fn begin(config: Config, signals: bool) -> Result<Running, String> {
     for warning in &config.warnings {
-        tracing::warn!(%warning, "config");
+        tracing::warn!(%warning, "config_warning");
     }
     let (config, secret) = with_secret(config)?;
     let secrets = Secrets::derive(&secret.hash);
@@ -204,7 +204,7 @@ fn reload(serving: &Config, secrets: &Secrets) -> Result<Wish, String> {
         return Err(format!("a change of {} needs a restart", fixed.join(", ")));
     }
     for warning in &next.warnings {
-        tracing::warn!(%warning, "config");
+        tracing::warn!(%warning, "config_warning");
     }
     Ok(wish(Arc::new(next), secrets.clone()))
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use sipring::balance::{Keys, Plan, PlanSpec, Secrets, SetPolicy, SetSpec};
 use sipring::control::{self, Added, Addresses, Control, DnsOptions, Hooks, Options, Overlay, Wish};
-use sipring::shard::{Asks, Census, HostName, Lookup, State};
+use sipring::shard::{Asks, HostName, Lookup, State};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -135,7 +135,7 @@ impl Rig {
             post: Box::new(move |state| drop(post.send(state.clone()))),
             stop: Box::new(move || stop.send(()).unwrap_or(())),
             pending: Box::new(|| 0),
-            census: Box::new(Census::default),
+            marks: Box::new(Vec::new),
             clock_ms: Box::new(|| 0),
             print: Box::new(|_| ()),
             asks: asks.clone(),

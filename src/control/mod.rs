@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc as letters, oneshot};
 
 use crate::balance::Plan;
-use crate::shard::{Asks, Census, Names, State};
+use crate::shard::{Asks, Names, State};
 
 use dns::NameTable;
 pub use dns::{Addresses, DnsOptions};
@@ -88,8 +88,8 @@ pub struct Hooks {
     pub stop: Box<dyn FnMut() + Send>,
     /// Calls and transactions that a drain waits for.
     pub pending: Box<dyn Fn() -> u64 + Send>,
-    /// Counts the live marks of every node.
-    pub census: Box<dyn Fn() -> Census + Send>,
+    /// Pending marks by node: the place in the list is the mark's number.
+    pub marks: Box<dyn Fn() -> Vec<u64> + Send>,
     /// The workers' clock, milliseconds.
     pub clock_ms: Box<dyn Fn() -> u64 + Send>,
     /// Prints all counters, those of health among them.

@@ -263,7 +263,8 @@ impl Turn {
     fn view(&self) -> View {
         View {
             state: self.state.clone(),
-            status: self.status(),
+            // Marks are counted by who asks: a walk of the whole table is not for this loop.
+            status: self.checks.status(&[], (self.hooks.clock_ms)()),
             listed: self.wish.listed.clone(),
             rules_written: self.wish.rules_written,
             overlay: self.overlay.clone(),
@@ -300,7 +301,7 @@ impl Turn {
     }
 
     fn status(&self) -> health::Status {
-        self.checks.status(&(self.hooks.census)(), (self.hooks.clock_ms)())
+        self.checks.status(&(self.hooks.marks)(), (self.hooks.clock_ms)())
     }
 
     fn post_names(&mut self) {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::balance::{Node, NodeIx, Plan};
 use crate::packet::Pool;
-use crate::shard::{Census, Counters, Shared, State};
+use crate::shard::{Counters, Shared, State};
 use crate::worker::{Ledger, Post};
 
 use super::health::status::{EndpointStatus, NodeStatus};
@@ -42,9 +42,9 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// All live marks, counted.
-    pub(super) fn census(&self) -> Census {
-        self.shared.marks.census(self.origin.elapsed().as_millis() as u64)
+    /// Calls that are being set up, by the number that marks know their node by.
+    pub(super) fn marks(&self) -> Vec<u64> {
+        self.shared.marks.pending_by_node(self.origin.elapsed().as_millis() as u64)
     }
 }
 
@@ -83,8 +83,6 @@ pub(super) struct View {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Traffic {
     /// Requests that it was given and that wait for their final response.
-    pub(super) pending: u64,
-    /// Those, and the ones answered within the last 32 s.
     pub(super) marks: u64,
     /// Dialogs whose requests still come for it; none where nobody counts them.
     pub(super) dialogs: Option<u64>,
@@ -116,13 +114,9 @@ impl View {
         self.watched(node)?.endpoints.iter().find(|status| status.address == address)
     }
 
-    pub(super) fn traffic(&self, node: &Node, census: &Census) -> Traffic {
-        let of = |counts: &[u32]| counts.get(usize::from(node.mark.0)).copied().map_or(0, u64::from);
-        Traffic {
-            pending: of(&census.pending),
-            marks: of(&census.live),
-            dialogs: self.watched(node).and_then(|status| status.dialogs),
-        }
+    pub(super) fn traffic(&self, node: &Node, marks: &[u64]) -> Traffic {
+        let marks = marks.get(usize::from(node.mark.0)).copied().unwrap_or(0);
+        Traffic { marks, dialogs: self.watched(node).and_then(|status| status.dialogs) }
     }
 }
 

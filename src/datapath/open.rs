@@ -66,10 +66,10 @@ pub(super) fn check_buffers(socket: &Socket, asked: Buffers) -> io::Result<()> {
     // The kernel counts its own overhead too, and says twice what it was asked.
     let (receive, send) = (socket.recv_buffer_size()? / 2, socket.send_buffer_size()? / 2);
     if receive < asked.receive {
-        tracing::warn!(bytes = receive, asked = asked.receive, "receive buffers are small: raise net.core.rmem_max");
+        tracing::warn!(bytes = receive, asked = asked.receive, raise = "net.core.rmem_max", "receive_buffers_small");
     }
     if send < asked.send {
-        tracing::warn!(bytes = send, asked = asked.send, "send buffers are small: raise net.core.wmem_max");
+        tracing::warn!(bytes = send, asked = asked.send, raise = "net.core.wmem_max", "send_buffers_small");
     }
     Ok(())
 }

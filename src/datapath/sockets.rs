@@ -197,7 +197,7 @@ impl Sockets {
                 Ok(socket) => changes.opened.push(self.insert(socket, port, Some(peer))),
                 Err(error) => {
                     changes.failed += 1;
-                    tracing::warn!(%peer, %error, "no connected socket: this endpoint is sent to unconnected");
+                    tracing::warn!(%peer, %error, "endpoint_unconnected");
                 }
             }
         }

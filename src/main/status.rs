@@ -59,7 +59,7 @@ fn lines(set: &str, node: &Value) -> Vec<[String; 8]> {
         word(node, "intent"),
         number("weight"),
         if takes.is_empty() { "yes".to_owned() } else { format!("no: {takes}") },
-        format!("{}{}", number("pending"), dialogs.unwrap_or_default()),
+        format!("{}{}", number("marks"), dialogs.unwrap_or_default()),
         changed(node.get("changed").unwrap_or(&Value::Null)),
     ];
     let mut rows: Vec<[String; 8]> = Vec::new();

@@ -152,7 +152,7 @@ impl Crew {
             post: Box::new(move |state| posts.iter().for_each(|post| post.state(state.clone()))),
             stop: Box::new(move || self.stop()),
             pending: Box::new(move || marks.pending(clock_ms())),
-            census: Box::new(move || all.census(clock_ms())),
+            marks: Box::new(move || all.pending_by_node(clock_ms())),
             clock_ms: Box::new(clock_ms),
             print: Box::new(move |status| print(&figures, Some(status))),
             asks,

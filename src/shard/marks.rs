@@ -37,15 +37,6 @@ pub struct Mark {
     pub settled: bool,
 }
 
-/// Live marks, counted by [`MarkIx`]; a number beyond the end has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Of requests that wait for their final response.
-    pub pending: Vec<u32>,
-    /// Of these and of those that were answered a short time ago.
-    pub live: Vec<u32>,
-}
-
 /// A mark and where it stands.
 pub(super) struct Found<'a> {
     cell: &'a AtomicU64,
@@ -149,29 +140,24 @@ impl Marks {
         cells.filter(|cell| waits(cell.load(Ordering::Relaxed))).count() as u64
     }
 
-    /// Counts the live marks of every node; walks the whole table, for control.
+    /// The same by node: the place in the list is the [`MarkIx`].
     #[must_use]
-    pub fn census(&self, now_ms: u64) -> Census {
-        let mut census = Census::default();
-        let add = |counts: &mut Vec<u32>, at: usize| {
-            if counts.len() <= at {
-                counts.resize(at + 1, 0);
-            }
-            if let Some(count) = counts.get_mut(at) {
-                *count = count.saturating_add(1);
-            }
-        };
+    pub fn pending_by_node(&self, now_ms: u64) -> Vec<u64> {
+        let mut counts = Vec::new();
         for cell in self.buckets.iter().flat_map(|bucket| &bucket.0) {
             let word = cell.load(Ordering::Relaxed);
-            if self.left_s(word, now_ms) > 0 {
-                let at = (word & NODE_MASK) as usize;
-                add(&mut census.live, at);
-                if word & SETTLED == 0 {
-                    add(&mut census.pending, at);
-                }
+            if word & SETTLED != 0 || self.left_s(word, now_ms) == 0 {
+                continue;
+            }
+            let node = (word & NODE_MASK) as usize;
+            if counts.len() <= node {
+                counts.resize(node + 1, 0);
+            }
+            if let Some(count) = counts.get_mut(node) {
+                *count += 1;
             }
         }
-        census
+        counts
     }
 
     /// How many marks the table holds at most.
@@ -256,15 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn a_census_counts_what_waits_and_what_was_answered_by_node() {
+    fn what_waits_is_counted_by_node() {
         let marks = Marks::new(64, 300);
         marks.leave(7 << 40, 0, mark(2), true);
         marks.leave(8 << 40, 0, mark(2), true);
         marks.leave(9 << 40, 0, mark(0), true);
+        assert_eq!(marks.pending_by_node(2_000), [1, 0, 2]);
         marks.settle(8 << 40, 1_000);
-        assert_eq!(marks.census(2_000), Census { pending: vec![1, 0, 1], live: vec![1, 0, 2] });
-        assert_eq!(marks.census(40_000), Census { pending: vec![1, 0, 1], live: vec![1, 0, 1] });
-        assert_eq!(marks.census(400_000), Census::default());
+        assert_eq!(marks.pending_by_node(2_000), [1, 0, 1]);
+        assert!(marks.pending_by_node(400_000).is_empty());
     }
 
     #[test]
@@ -289,8 +275,8 @@ mod tests {
             assert_eq!(marks.find(call << 40, 0), Some(mark));
         }
         marks.settle(4 << 40, 0);
-        assert_eq!(marks.census(1_000).pending, [1, 0, 0, 0, 0, 2]);
-        assert!(marks.census(400_000).pending.is_empty());
+        assert_eq!(marks.pending_by_node(1_000), [1, 0, 0, 0, 0, 2]);
+        assert!(marks.pending_by_node(400_000).is_empty());
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::sip::{self, Edit, EditError, Message, Method, SpliceId, Start, WATCH_
 pub use avoid::AVOID_MS;
 pub use evidence::{Account, CLASSES, Evidence, RETRY_AFTER_MAX_S, Testimony};
 pub use local::RETRY_AFTER_S;
-pub use marks::{Census, Mark, Marks, RINGING_MAX_S, SETTLED_S};
+pub use marks::{Mark, Marks, RINGING_MAX_S, SETTLED_S};
 pub use names::{Asks, HOST_MAX, HostName, Lookup, Names};
 pub use select::{SpreadKey, key_of, rule_of};
 pub use site::{ForceRport, NodeSide, Options, Port, Site};

@@ -87,3 +87,20 @@ fn a_refused_reload_keeps_the_changes() {
     let calls = cluster.calls(20, State::Confirmed);
     assert_eq!(cluster.spread(&calls), [20, 0]);
 }
+
+#[test]
+fn a_file_that_gives_an_added_nodes_address_to_another_is_refused() {
+    let _turn = turn();
+    let mut cluster = Cluster::new(3, 2, |spec| spec);
+    let admin = cluster.balancer.admin();
+    let address = cluster.members[2].address;
+    let added = json!({ "name": "added", "address": address.to_string() });
+    assert_eq!(admin.ask("POST", "/sets/cluster/nodes", added.to_string().as_bytes()).status, 201);
+    let spec = cluster.spec.clone().nodes([cluster.members[2].clone()]);
+    let line = cluster.balancer.reload_text(&spec.sipring_toml());
+    assert!(line.contains("reload_refused") && line.contains("have the same address"), "{line}");
+    assert_eq!(admin.node("cluster", "added")["endpoints"][0]["address"], address.to_string());
+    assert_eq!(admin.ask("DELETE", "/sets/cluster/nodes/added", b"").status, 200);
+    cluster.balancer.reload(&spec);
+    assert_eq!(admin.node("cluster", "node2")["changed"], Value::Null);
+}

@@ -112,14 +112,14 @@ fn a_drained_node_keeps_its_calls_and_gets_no_new_call_and_no_new_registration()
     cluster.world.policy(&cluster.nodes, Policy::Ring);
     let ringing = of(&cluster.calls(24, State::Ringing), first);
     assert!(!talking.is_empty() && !ringing.is_empty());
-    assert_eq!(admin.node("cluster", "node0")["pending"], json!(ringing.len()));
+    assert_eq!(admin.node("cluster", "node0")["marks"], json!(ringing.len()));
 
     let drained = admin.post("/sets/cluster/nodes/node0/drain");
     assert_eq!(drained.status, 200);
     let node = drained.json();
     assert_eq!((&node["intent"], &node["refusal"]), (&json!("drain"), &json!("draining")));
     assert_eq!(node["changed"], json!({ "intent": { "file": "serve", "run_time": "drain" }, "wins": "run time" }));
-    assert_eq!(node["pending"], json!(ringing.len()), "calls that ring there are told");
+    assert_eq!(node["marks"], json!(ringing.len()), "calls that ring there are told");
 
     let new = cluster.calls(30, State::Ringing);
     assert_eq!(cluster.spread(&new), [0, 30], "at the first call after the answer");
@@ -133,7 +133,7 @@ fn a_drained_node_keeps_its_calls_and_gets_no_new_call_and_no_new_registration()
     }
     assert_eq!(registered(&cluster), 0);
     answer_and_hang_up(&mut cluster.world, &ringing, &talking);
-    assert_eq!(admin.node("cluster", "node0")["pending"], 0, "nothing rings there any more");
+    assert_eq!(admin.node("cluster", "node0")["marks"], 0, "nothing rings there any more");
 
     assert_eq!(admin.post("/sets/cluster/nodes/node0/serve").json()["changed"], Value::Null);
     let back = cluster.calls(30, State::Ringing);

@@ -136,7 +136,9 @@ impl Net {
 
     fn spec(&self, row: Row) -> Spec {
         let nodes = self.nodes.iter().enumerate().map(|(index, at)| Node::new(format!("node{index}"), *at));
-        let spec = Spec::new(self.edge, self.node_side).nodes(nodes).workers(row.workers);
+        // Other balancers of this machine may have the usual port.
+        let spec =
+            Spec::new(self.edge, self.node_side).nodes(nodes).workers(row.workers).tables("[admin]\nbind = \"off\"\n");
         row.datapath.map_or(spec.clone(), |datapath| spec.datapath(datapath))
     }
 }
@@ -204,7 +206,7 @@ fn one<'a>(
     Run { scenario, place, local, remote, target, rate: row.rate, calls, pause_ms: row.pause_ms }
 }
 
-fn report(row: Row, client: &Outcome, nodes: &[Outcome], counters: Counters) -> Report {
+pub(crate) fn report(row: Row, client: &Outcome, nodes: &[Outcome], counters: Counters) -> Report {
     let mut homes: HashMap<&str, (u32, u32)> = HashMap::new();
     for node in nodes {
         for (call_id, messages) in &node.received {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::balance::{Intent, Plan, Vitals};
-use crate::shard::{Census, Evidence};
+use crate::shard::Evidence;
 
 use doors::Doors;
 use monitor::NEVER;
@@ -133,8 +133,8 @@ impl Checks {
         self.monitors.news()
     }
 
-    /// Everything that is known, for people.
-    pub(super) fn status(&self, census: &Census, clock_ms: u64) -> Status {
-        status::of(&self.monitors, &self.evidence, census, clock_ms, self.now_us())
+    /// Everything that is known, for people; `marks` are the pending ones by mark.
+    pub(super) fn status(&self, marks: &[u64], clock_ms: u64) -> Status {
+        status::of(&self.monitors, &self.evidence, marks, clock_ms, self.now_us())
     }
 }

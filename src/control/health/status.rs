@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::balance::{Endpoint, Node, Refusal};
-use crate::shard::{Census, Evidence};
+use crate::shard::Evidence;
 
 use super::monitors::Monitors;
 pub use super::traffic::Totals;
@@ -92,11 +92,11 @@ pub struct EndpointStatus {
     pub traffic: Totals,
 }
 
-pub(super) fn of(monitors: &Monitors, evidence: &Evidence, census: &Census, clock_ms: u64, now_us: u64) -> Status {
+pub(super) fn of(monitors: &Monitors, evidence: &Evidence, marks: &[u64], clock_ms: u64, now_us: u64) -> Status {
     let plan = monitors.plan();
     let nodes_of = |set: &crate::balance::NodeSet| {
         let nodes = plan.nodes.iter().filter(|node| node.set == set.ix);
-        nodes.map(|node| node_status(monitors, evidence, census, clock_ms, now_us, node)).collect()
+        nodes.map(|node| node_status(monitors, evidence, marks, clock_ms, now_us, node)).collect()
     };
     let sets = plan.sets.iter().map(|set| SetStatus {
         name: set.name.clone(),
@@ -109,7 +109,7 @@ pub(super) fn of(monitors: &Monitors, evidence: &Evidence, census: &Census, cloc
 fn node_status(
     monitors: &Monitors,
     evidence: &Evidence,
-    census: &Census,
+    marks: &[u64],
     clock_ms: u64,
     now_us: u64,
     node: &Node,
@@ -134,7 +134,7 @@ fn node_status(
         active: pair.map(|pair| pair.active).or_else(|| ends().next().map(|end| end.addr)),
         active_since_s: pair.map(|pair| seconds(now_us.saturating_sub(pair.since_us))),
         active_cause: pair.map(|pair| pair.cause.label()),
-        marks: census.pending.get(usize::from(node.mark.0)).copied().map_or(0, u64::from),
+        marks: marks.get(usize::from(node.mark.0)).copied().unwrap_or(0),
         dialogs: dialogs.reduce(|sum, count| sum + count),
         endpoints: ends().filter_map(|end| endpoint_status(monitors, now_us, node, end)).collect(),
     }

@@ -17,7 +17,7 @@ use crate::balance::{
     Health, HealthPolicy, Intent, KeyBy, Keys, NodeSpec, Plan, PlanSpec, Refusal, Secrets, SetPolicy, SetSpec,
 };
 use crate::packet::PeerId;
-use crate::shard::{Account, Census, Evidence};
+use crate::shard::{Account, Evidence};
 
 const MS: u64 = 1_000;
 const S: u64 = 1_000_000;
@@ -183,7 +183,7 @@ impl Scene {
     }
 
     fn status(&self) -> Status {
-        status::of(&self.monitors, &Evidence::default(), &Census::default(), 0, self.now_us)
+        status::of(&self.monitors, &Evidence::default(), &[], 0, self.now_us)
     }
 
     fn node(&self, name: &str) -> NodeStatus {

@@ -17,7 +17,6 @@ use super::answer::{Answer, Denied, silent, told};
 use crate::balance::{Endpoint, Intent, Node, NodeSet};
 use crate::control::view::View;
 use crate::control::{Added, Edit, Letter, Refusal};
-use crate::shard::Census;
 
 type Names<T> = Result<Path<T>, PathRejection>;
 type Body = Result<Bytes, BytesRejection>;
@@ -44,8 +43,8 @@ struct NewWeight {
 
 pub(super) async fn all(State(office): State<Arc<Office>>) -> Answer {
     let view = office.view().await.ok_or_else(silent)?;
-    let census = office.sight.census();
-    let sets: Vec<Value> = view.plan().sets.iter().map(|set| set_json(&view, set, &census)).collect();
+    let marks = office.sight.marks();
+    let sets: Vec<Value> = view.plan().sets.iter().map(|set| set_json(&view, set, &marks)).collect();
     Ok(told(StatusCode::OK, &json!({ "draining": view.state.draining, "sets": sets })))
 }
 
@@ -124,18 +123,18 @@ pub(super) fn too_long(error: &BytesRejection) -> Denied {
 
 async fn set_answer(office: &Office, name: &str) -> Answer {
     let view = office.view().await.ok_or_else(silent)?;
-    let census = office.sight.census();
+    let marks = office.sight.marks();
     let set = find(&view, name)?;
-    Ok(told(StatusCode::OK, &set_json(&view, set, &census)))
+    Ok(told(StatusCode::OK, &set_json(&view, set, &marks)))
 }
 
 async fn node_answer(office: &Office, status: StatusCode, set: &str, name: &str) -> Answer {
     let view = office.view().await.ok_or_else(silent)?;
-    let census = office.sight.census();
+    let marks = office.sight.marks();
     let found = find(&view, set)?.members.iter().filter_map(|ix| view.plan().node(*ix));
     let node = found.into_iter().find(|node| node.name == name);
     // Another request may have removed it meanwhile.
-    Ok(node.map_or_else(|| status.into_response(), |node| told(status, &node_json(&view, node, &census))))
+    Ok(node.map_or_else(|| status.into_response(), |node| told(status, &node_json(&view, node, &marks))))
 }
 
 fn find<'a>(view: &'a View, name: &str) -> Result<&'a NodeSet, Denied> {
@@ -145,9 +144,9 @@ fn find<'a>(view: &'a View, name: &str) -> Result<&'a NodeSet, Denied> {
     })
 }
 
-fn set_json(view: &View, set: &NodeSet, census: &Census) -> Value {
+fn set_json(view: &View, set: &NodeSet, marks: &[u64]) -> Value {
     let nodes = set.members.iter().filter_map(|ix| view.plan().node(*ix));
-    let nodes: Vec<Value> = nodes.map(|node| node_json(view, node, census)).collect();
+    let nodes: Vec<Value> = nodes.map(|node| node_json(view, node, marks)).collect();
     let removed = view.listed.iter().filter(|node| node.set == set.name && view.overlay.of(&node.name).removed);
     let removed: Vec<&str> = removed.map(|node| node.name.as_str()).collect();
     json!({
@@ -158,7 +157,7 @@ fn set_json(view: &View, set: &NodeSet, census: &Census) -> Value {
     })
 }
 
-fn node_json(view: &View, node: &Node, census: &Census) -> Value {
+fn node_json(view: &View, node: &Node, marks: &[u64]) -> Value {
     let endpoints: Vec<Value> = node
         .endpoints
         .iter()
@@ -167,7 +166,7 @@ fn node_json(view: &View, node: &Node, census: &Census) -> Value {
         .map(|(end, role)| endpoint_json(view, node, end, role))
         .collect();
     let labels: BTreeMap<&str, &str> = node.labels.iter().map(|(key, word)| (key.as_str(), word.as_str())).collect();
-    let traffic = view.traffic(node, census);
+    let traffic = view.traffic(node, marks);
     let refusal = view.refusal(node);
     json!({
         "name": node.name,
@@ -179,7 +178,6 @@ fn node_json(view: &View, node: &Node, census: &Census) -> Value {
         "active": view.watched(node).and_then(|status| status.active),
         "endpoints": endpoints,
         "labels": labels,
-        "pending": traffic.pending,
         "marks": traffic.marks,
         "dialogs": traffic.dialogs,
         "changed": changed(view, node),

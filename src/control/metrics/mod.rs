@@ -33,7 +33,7 @@ impl Snapshot {
     pub(super) fn new(view: View, sight: &Sight, queued: Vec<Queued>) -> Self {
         let mut page = Page::default();
         workers::tell(&mut page, &sight.figures);
-        nodes::tell(&mut page, &view, &sight.census());
+        nodes::tell(&mut page, &view, &sight.marks());
         instance(&mut page, &view, sight);
         sockets(&mut page, &queued);
         process(&mut page, &Process::read(), sight);
@@ -63,7 +63,7 @@ fn instance(page: &mut Page, view: &View, sight: &Sight) {
     let draining = f64::from(u8::from(view.state.draining));
     page.gauge("sipring_draining", "1 while the whole instance takes no new calls").of(&[], draining);
     let marks = sight.shared.marks.capacity() as f64;
-    page.gauge("sipring_marks_max", "Marks that the table holds").of(&[], marks);
+    page.gauge("sipring_marks_max", "Marks that the table can hold, those of answered calls included").of(&[], marks);
     page.gauge("sipring_names", "Host names that control knows").of(&[], view.state.names.count() as f64);
     let reloads = [("taken", view.reloads.taken), ("refused", view.reloads.refused)];
     for (result, count) in reloads {

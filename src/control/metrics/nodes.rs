@@ -6,24 +6,21 @@ use super::rows::Page;
 use crate::balance::{Health, Intent, Node};
 use crate::control::health::status::EndpointStatus;
 use crate::control::view::View;
-use crate::shard::Census;
 
-pub(super) fn tell(page: &mut Page, view: &View, census: &Census) {
+pub(super) fn tell(page: &mut Page, view: &View, marks: &[u64]) {
     for set in &view.plan().sets {
         let help = "1 if a node of the set takes new calls";
         let takes = flag(view.takes_calls(&set.members));
         page.gauge("sipring_set_takes_calls", help).of(&[("set", &set.name)], takes);
         for node in set.members.iter().filter_map(|ix| view.plan().node(*ix)) {
-            of_node(page, view, census, &set.name, node);
+            of_node(page, view, marks, &set.name, node);
         }
     }
-    let live: u64 = census.live.iter().copied().map(u64::from).sum();
-    page.gauge("sipring_marks", "Live marks").of(&[], live as f64);
-    let pending: u64 = census.pending.iter().copied().map(u64::from).sum();
-    page.gauge("sipring_pending_requests", "Requests that wait for their final response").of(&[], pending as f64);
+    let pending: u64 = marks.iter().sum();
+    page.gauge("sipring_marks", "Requests that wait for their final response").of(&[], pending as f64);
 }
 
-fn of_node(page: &mut Page, view: &View, census: &Census, set: &str, node: &Node) {
+fn of_node(page: &mut Page, view: &View, marks: &[u64], set: &str, node: &Node) {
     let labels = [("set", set), ("node", node.name.as_str())];
     let with = |more: &[(&'static str, &str)], page: &mut Page, name: &str, help: &str, value: f64| {
         let all: Vec<(&str, &str)> = labels.iter().chain(more).copied().collect();
@@ -36,10 +33,8 @@ fn of_node(page: &mut Page, view: &View, census: &Census, set: &str, node: &Node
         let help = "1 for the operator's wish";
         with(&[("intent", word)], page, "sipring_node_intent", help, flag(node.intent == intent));
     }
-    let traffic = view.traffic(node, census);
+    let traffic = view.traffic(node, marks);
     let help = "Requests at the node that wait for their final response";
-    with(&[], page, "sipring_node_pending_requests", help, traffic.pending as f64);
-    let help = "Requests that the node was given and that still belong to it, answered ones for 32 s";
     with(&[], page, "sipring_node_marks", help, traffic.marks as f64);
     if let Some(dialogs) = traffic.dialogs {
         with(&[], page, "sipring_node_dialogs", "Dialogs whose requests still come for the node", dialogs as f64);
