@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         "1.3" => keeps_ringing_calls(1_000, Duration::from_secs(100)),
         "1.4" => spread::run(),
         "1.7" => carries_large_datagrams(),
-        "2.6" => cost::run_all(),
+        "2.6" => cost::run_all(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {
             eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7 and 2.6");
             return ExitCode::from(2);
