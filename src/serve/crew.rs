@@ -201,9 +201,9 @@ fn sit<D: Datapath>(
     open: Open<D>,
 ) -> Result<Worker<D>, Refusal> {
     pin(seat.cpu)?;
-    let datapath = open(&seat.options, parts.pool, seat.waker.clone()).map_err(|error| match error.kind() {
-        io::ErrorKind::Unsupported => Refusal::Lacking(error.to_string()),
-        _ => Refusal::Other(named(&error.to_string(), &shared.site)),
+    let datapath = open(&seat.options, parts.pool, seat.waker.clone()).map_err(|error| {
+        let (lacking, text) = (error.kind() == io::ErrorKind::Unsupported, error.to_string());
+        if lacking { Refusal::Lacking(text) } else { Refusal::Other(named(&text, &shared.site)) }
     })?;
     let shard = Shard::new(seat.me, shared, state, figures.counters.clone());
     Ok(Worker::new(datapath, shard, parts).map_err(|error| error.to_string())?)
