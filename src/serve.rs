@@ -20,7 +20,7 @@ use crate::control::{self, Control, Overlay, Wish};
 use crate::datapath::{self, Steered};
 use crate::shard::{Port, Site};
 use backend::Backend;
-use crew::Crew;
+use crew::{Crew, Refusal};
 
 /// Descriptors that are not sockets of workers: files, the runtime, lookups.
 const DESCRIPTORS_BESIDES: u64 = 256;
@@ -157,7 +157,15 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     for port in site.ports() {
         datapath::probe(&[port.local]).map_err(|error| format!("`{}`: {error}", port.name))?;
     }
-    let crew = Crew::start(&config, backend, site.clone(), &cpus, &opened.state)?;
+    let start = |backend| Crew::start(&config, backend, site.clone(), &cpus, &opened.state);
+    let (backend, crew) = match start(backend) {
+        Ok(crew) => (backend, crew),
+        Err(Refusal::Lacking(why)) => {
+            let backend = Backend::instead(config.cpus.datapath, &why)?;
+            (backend, start(backend)?)
+        }
+        Err(Refusal::Other(why)) => return Err(why),
+    };
     let (figures, steered) = (crew.figures.clone(), crew.steered());
     let again = config.clone();
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));

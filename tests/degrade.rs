@@ -13,6 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const SETUP: libc::c_long = libc::SYS_io_uring_setup;
 const ENTER: libc::c_long = libc::SYS_io_uring_enter;
 const REGISTER: libc::c_long = libc::SYS_io_uring_register;
+/// The capability to exceed the limit of locked memory.
+const CAP_IPC_LOCK: libc::c_ulong = 14;
 
 /// Lets every system call of this process pass but one, which answers EPERM.
 fn forbid(call: libc::c_long) -> std::io::Result<()> {
@@ -33,16 +35,42 @@ fn forbid(call: libc::c_long) -> std::io::Result<()> {
     if installed { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Starts `sipring run` with `tuning`, without the forbidden call; its log up to the line that it is
+/// What a process is denied.
+#[derive(Clone, Copy)]
+enum Denied {
+    Nothing,
+    /// A system call.
+    Call(libc::c_long),
+    /// Memory for rings beyond so many bytes, and the capability to exceed that.
+    Memory(u64),
+}
+
+fn deny(denied: Denied) -> std::io::Result<()> {
+    match denied {
+        Denied::Nothing => Ok(()),
+        Denied::Call(call) => forbid(call),
+        Denied::Memory(bytes) => {
+            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+            // SAFETY: a limit of this process, and a capability that what it executes will not have.
+            let denied = unsafe {
+                libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) == 0
+                    && libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0) == 0
+            };
+            if denied { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        }
+    }
+}
+
+/// Starts `sipring run` with `tuning`, without what is denied; its log up to the line that it is
 /// ready by, or all of it and the exit code.
-fn start(host: u8, tuning: &str, forbidden: Option<libc::c_long>) -> (Vec<String>, Option<i32>) {
+fn start(host: u8, tuning: &str, denied: Denied) -> (Vec<String>, Option<i32>) {
     let pid = std::process::id();
     let dir: PathBuf = std::env::temp_dir().join(format!("sipring-degrade-{pid}-{host}"));
     std::fs::create_dir_all(&dir).unwrap();
     let bind = format!("127.{}.{}.{host}", 192 + (pid >> 8 & 0x1f), pid & 0xff);
     let text = format!(
         "[[listener]]\nname = \"edge\"\nbind = \"{bind}:5060\"\n[[node_side]]\nbind = \"{bind}:5062\"\n\
-         ports = \"5070-5071\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n[[set.node]]\nname = \"pbx1\"\n\
+         ports = \"5070-5073\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n[[set.node]]\nname = \"pbx1\"\n\
          address = \"{bind}:5080\"\n"
     );
     std::fs::write(dir.join("sipring.toml"), text).unwrap();
@@ -50,10 +78,8 @@ fn start(host: u8, tuning: &str, forbidden: Option<libc::c_long>) -> (Vec<String
     let mut command = Command::new(env!("CARGO_BIN_EXE_sipring"));
     command.args(["run", "-t", "cpus.toml"]).current_dir(&dir).env("NO_COLOR", "1");
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    if let Some(call) = forbidden {
-        // SAFETY: two system calls, on memory of the child's own.
-        unsafe { command.pre_exec(move || forbid(call)) };
-    }
+    // SAFETY: system calls alone, on memory of the child's own.
+    unsafe { command.pre_exec(move || deny(denied)) };
     let mut child = command.spawn().unwrap();
     let mut log = Vec::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines() {
@@ -76,11 +102,11 @@ fn ready(log: &[String]) -> &str {
 #[test]
 fn where_nothing_is_forbidden_auto_takes_uring_and_the_ready_line_names_it() {
     for (host, tuning) in [(1, ""), (2, "datapath = \"auto\"\n"), (3, "datapath = \"uring\"\nworkers = 2\n")] {
-        let (log, _) = start(host, tuning, None);
+        let (log, _) = start(host, tuning, Denied::Nothing);
         assert!(ready(&log).contains("datapath=\"uring\""), "{log:#?}");
         assert!(!log.iter().any(|line| line.contains("datapath_degraded")), "{log:#?}");
     }
-    let (log, _) = start(4, "datapath = \"mmsg\"\n", None);
+    let (log, _) = start(4, "datapath = \"mmsg\"\n", Denied::Nothing);
     assert!(ready(&log).contains("datapath=\"mmsg\""), "{log:#?}");
     assert!(!log.iter().any(|line| line.contains("datapath_degraded")), "chosen, not degraded: {log:#?}");
 }
@@ -88,7 +114,7 @@ fn where_nothing_is_forbidden_auto_takes_uring_and_the_ready_line_names_it() {
 #[test]
 fn where_any_call_of_io_uring_is_forbidden_auto_takes_mmsg_and_one_line_says_why() {
     for (host, call) in [(11, SETUP), (12, ENTER), (13, REGISTER)] {
-        let (log, _) = start(host, "datapath = \"auto\"\n", Some(call));
+        let (log, _) = start(host, "datapath = \"auto\"\n", Denied::Call(call));
         assert!(ready(&log).contains("datapath=\"mmsg\""), "{log:#?}");
         let degraded: Vec<_> = log.iter().filter(|line| line.contains("datapath_degraded")).collect();
         let [line] = degraded.as_slice() else { panic!("one line, not {degraded:#?}") };
@@ -97,8 +123,21 @@ fn where_any_call_of_io_uring_is_forbidden_auto_takes_mmsg_and_one_line_says_why
 }
 
 #[test]
+fn where_workers_get_less_memory_for_rings_than_they_need_auto_takes_mmsg() {
+    let needs = "workers = 4\nbatch = 1024\n";
+    // Enough for a try, and for one worker; for none; and for all.
+    for (host, bytes, wanted) in [(31, 400 << 10, "mmsg"), (32, 4 << 10, "mmsg"), (33, 4 << 20, "uring")] {
+        let (log, _) = start(host, needs, Denied::Memory(bytes));
+        assert!(ready(&log).contains(&format!("datapath=\"{wanted}\"")), "{bytes} bytes: {log:#?}");
+        let degraded: Vec<_> = log.iter().filter(|line| line.contains("datapath_degraded")).collect();
+        assert_eq!(degraded.len(), usize::from(wanted == "mmsg"), "{log:#?}");
+        assert!(degraded.iter().all(|line| line.contains("LimitMEMLOCK")), "{log:#?}");
+    }
+}
+
+#[test]
 fn where_io_uring_is_forbidden_a_file_that_wants_it_is_refused() {
-    let (log, code) = start(21, "datapath = \"uring\"\n", Some(SETUP));
+    let (log, code) = start(21, "datapath = \"uring\"\n", Denied::Call(SETUP));
     assert_eq!(code, Some(1), "{log:#?}");
     let said = log.last().unwrap();
     assert!(said.starts_with("`datapath = \"uring\"` cannot be had: io_uring is forbidden to this process"), "{said}");

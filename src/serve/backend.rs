@@ -17,20 +17,22 @@ pub(super) enum Backend {
 impl Backend {
     /// What the file asks for, as far as the kernel allows.
     pub(super) fn choose(wanted: DatapathChoice) -> Result<Self, String> {
-        let possible = || Uring::probe();
+        let possible = || Uring::probe().map_err(|error| error.to_string());
         match wanted {
             DatapathChoice::Mmsg => Ok(Self::Mmsg),
-            DatapathChoice::Uring => possible().map(|()| Self::Uring).map_err(|error| {
-                format!("`datapath = \"uring\"` cannot be had: {error}; `auto` takes `mmsg` in its place")
-            }),
-            DatapathChoice::Auto => Ok(possible().map_or_else(
-                |why| {
-                    tracing::warn!(datapath = Self::Mmsg.name(), %why, "datapath_degraded");
-                    Self::Mmsg
-                },
-                |()| Self::Uring,
-            )),
+            DatapathChoice::Uring => possible().map(|()| Self::Uring).map_err(|why| refused(&why)),
+            DatapathChoice::Auto => Ok(possible().map_or_else(|why| Self::degraded(&why), |()| Self::Uring)),
         }
+    }
+
+    /// What is taken when workers could not have io_uring after all; an error if the file insists.
+    pub(super) fn instead(wanted: DatapathChoice, why: &str) -> Result<Self, String> {
+        if wanted == DatapathChoice::Auto { Ok(Self::degraded(why)) } else { Err(refused(why)) }
+    }
+
+    fn degraded(why: &str) -> Self {
+        tracing::warn!(datapath = Self::Mmsg.name(), why, "datapath_degraded");
+        Self::Mmsg
     }
 
     /// Its name in the file and in the log.
@@ -40,4 +42,8 @@ impl Backend {
             Self::Mmsg => "mmsg",
         }
     }
+}
+
+fn refused(why: &str) -> String {
+    format!("`datapath = \"uring\"` cannot be had: {why}; `auto` takes `mmsg` in its place")
 }

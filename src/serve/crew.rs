@@ -23,6 +23,25 @@ use crate::worker::{Parts, Post, Worker};
 /// Questions of workers that wait for control.
 const ASKS_MAX: usize = 1_024;
 
+/// Why the workers could not be started.
+pub(super) enum Refusal {
+    /// The kernel refuses what the datapath needs, though it has it.
+    Lacking(String),
+    Other(String),
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
+}
+
+impl From<Refusal> for String {
+    fn from((Refusal::Lacking(text) | Refusal::Other(text)): Refusal) -> Self {
+        text
+    }
+}
+
 /// The workers that run.
 pub(super) struct Crew {
     backend: Backend,
@@ -52,7 +71,7 @@ impl Crew {
         site: Arc<Site>,
         cpus: &[Option<CoreId>],
         state: &State,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Refusal> {
         let marks = Arc::new(Marks::new(config.shard.marks_max, config.shard.ringing_max_s));
         let wakers = cpus.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
         let wakers = wakers.map_err(|error| format!("a waker cannot be made: {error}"))?;
@@ -81,7 +100,7 @@ impl Crew {
         cpus: &[Option<CoreId>],
         wakers: Vec<Waker>,
         state: &State,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let (ready, started) = mpsc::channel();
         for ((me, cpu), waker) in (0..).map(WorkerId).zip(cpus).zip(wakers) {
             let options = datapath::Options { groups: Some(self.groups.clone()), ..datapath_options(config, me) };
@@ -90,7 +109,7 @@ impl Crew {
             self.threads.push(thread);
         }
         drop(ready);
-        let ended = |_| Err("a worker ended while it started".to_owned());
+        let ended = |_| Err("a worker ended while it started".to_owned().into());
         cpus.iter().try_for_each(|_| started.recv().unwrap_or_else(ended))
     }
 
@@ -98,7 +117,7 @@ impl Crew {
         &self,
         seat: Seat,
         state: State,
-        ready: mpsc::Sender<Result<(), String>>,
+        ready: mpsc::Sender<Result<(), Refusal>>,
     ) -> Result<JoinHandle<()>, String> {
         let me = seat.me;
         let figures = self.figures.get(usize::from(me.0)).cloned().unwrap_or_default();
@@ -171,7 +190,7 @@ struct Duty {
     state: State,
     figures: Figures,
     parts: Parts,
-    ready: mpsc::Sender<Result<(), String>>,
+    ready: mpsc::Sender<Result<(), Refusal>>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -189,7 +208,7 @@ impl Duty {
                     tracing::error!(worker = seat.me.0, %error, "worker_failed");
                 }
             }
-            Err(text) => drop(ready.send(Err(text))),
+            Err(refusal) => drop(ready.send(Err(refusal))),
         }
     }
 }
@@ -202,13 +221,14 @@ fn sit<D: Datapath>(
     figures: &Figures,
     parts: Parts,
     open: Open<D>,
-) -> Result<Worker<D>, String> {
+) -> Result<Worker<D>, Refusal> {
     pin(seat.cpu)?;
-    let told = |error: io::Error| error.to_string();
-    let datapath = open(&seat.options, parts.pool, seat.waker.clone());
-    let datapath = datapath.map_err(|error| named(&told(error), &shared.site))?;
+    let datapath = open(&seat.options, parts.pool, seat.waker.clone()).map_err(|error| {
+        let (lacking, text) = (error.kind() == io::ErrorKind::Unsupported, error.to_string());
+        if lacking { Refusal::Lacking(text) } else { Refusal::Other(named(&text, &shared.site)) }
+    })?;
     let shard = Shard::new(seat.me, shared, state, figures.counters.clone());
-    Worker::new(datapath, shard, parts).map_err(told)
+    Ok(Worker::new(datapath, shard, parts).map_err(|error| error.to_string())?)
 }
 
 /// An error of the datapath, with what the file calls the port that it speaks of.

@@ -13,6 +13,7 @@ over_both! {
     of_two_sockets_that_are_always_full_none_starves
     an_endpoint_that_leaves_and_comes_back_before_the_next_turn_stays_connected
     endpoints_come_and_go_under_load_and_nothing_is_lost_either_way
+    after_many_refusals_every_buffer_is_still_received_into
     every_slot_comes_back_when_the_datapath_goes
 }
 
@@ -124,6 +125,33 @@ fn take_answers<B: Backend>(rig: &mut Rig<B>, addresses: &[SocketAddr], got: &mu
         assert_eq!((packet.port, packet.source), (WORKER, addresses[place]));
         got[place].push(number(0));
     }
+}
+
+fn after_many_refusals_every_buffer_is_still_received_into<B: Backend>() {
+    alone(|| {
+        let mut rig = Rig::<B>::with_slots(&Options { batch: 16, ..options(&["127.0.0.1"]) }, 256);
+        let (client, _) = peer("127.0.0.1");
+        let gone = dead("127.0.0.1");
+        rig.connect(&[gone]);
+        let ports = [LISTENER, WORKER].map(|port| rig.local(port));
+        for number in 0..1_000_u32 {
+            rig.put(b"anybody?", LISTENER, PeerId::NONE, gone);
+            rig.put(b"anybody?", WORKER, PeerId(0), gone);
+            rig.send();
+            let port = number as usize % 2;
+            client.send_to(&number.to_be_bytes(), ports[port]).unwrap();
+            rig.recv_until(|batch| batch.packets.len() == 1 && batch.events.len() == 2);
+            rig.batch.clear();
+        }
+        let rearmed = rig.path.counts().rearmed;
+        for number in 0..60_u8 {
+            client.send_to(&[number], ports[0]).unwrap();
+        }
+        assert!(rig.recv(60).iter().map(|(_, _, bytes)| bytes[0]).eq(0..60));
+        let counts = rig.path.counts();
+        assert_eq!((counts.rearmed, counts.stalls), (rearmed, 0), "no want of buffers");
+        assert_eq!((counts.sent, counts.icmp), (2_000, 2_000));
+    });
 }
 
 fn every_slot_comes_back_when_the_datapath_goes<B: Backend>() {

@@ -42,7 +42,16 @@ pub(crate) fn run(rate: u32, cycles: u32) -> bool {
     let mut balancer = Balancer::start(&core.place(), &spec);
 
     let seconds = PERIOD.as_secs() as u32 + (PERIOD * (cycles + 8)).as_secs() as u32;
-    let row = Row { flow: Flow::Call, from_nodes: false, v6: false, workers: 2, rate, seconds, pause_ms: 500 };
+    let row = Row {
+        flow: Flow::Call,
+        from_nodes: false,
+        v6: false,
+        workers: 2,
+        datapath: None,
+        rate,
+        seconds,
+        pause_ms: 500,
+    };
     let place = core.place();
     let answering: Vec<Sipp> = nodes
         .iter()

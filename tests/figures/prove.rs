@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         "2.3" => health::finds_lost_nodes(),
         "2.4" => health::switches_pairs(),
         "2.5" => cycles::run(1_000, 100),
-        "2.6" => cost::run_all(),
+        "2.6" => cost::run_all(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {
             eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5 and 2.6");
             return ExitCode::from(2);

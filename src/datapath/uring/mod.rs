@@ -67,16 +67,18 @@ impl Uring {
     /// the thread that uses it.
     ///
     /// # Errors
-    /// Names the address that cannot be bound, and why; or what the kernel lacks.
+    /// Names the address that cannot be bound, and why. What the kernel lacks or refuses of io_uring
+    /// is an error of the kind [`io::ErrorKind::Unsupported`].
     pub fn open(options: &Options, pool: &'static Pool, waker: Waker) -> io::Result<Self> {
         let batch = options.batch.clamp(1, 1_024);
-        let gate = Gate::open(options, batch)?;
         let size = Stock::size(pool, batch, options.workers);
         let requests = (2 * batch).clamp(64, 1_024);
         // A completion for every buffer, one for the end of every receive, of every send and cancel.
-        let sockets = gate.sockets.places() + 4 * options.connected_max;
+        let held = options.ports.iter().filter(|port| port.role.held_by(options.worker, options.workers)).count();
+        let sockets = 2 * (held + 2 * options.connected_max);
         let ring = Ring::new(requests, size + sockets + 2 * requests).map_err(probe::told)?;
-        let stock = Stock::new(&ring, pool, size)?;
+        let stock = Stock::new(&ring, pool, size).map_err(probe::told)?;
+        let gate = Gate::open(options, batch)?;
         let mut this = Self {
             ring,
             stock,
@@ -103,7 +105,7 @@ impl Uring {
         Ok(this)
     }
 
-    /// Why this process cannot use io_uring; nothing if it can.
+    /// Tries whether this process can use io_uring.
     ///
     /// # Errors
     /// Says what the kernel lacks or forbids.

@@ -69,7 +69,7 @@ fn lacking(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, format!("io_uring of this kernel lacks {what}; Linux 6.1 has all of it"))
 }
 
-/// Says in an error of a system call of io_uring what it means here.
+/// Says of an error of a system call of io_uring what it means here.
 pub(super) fn told(error: io::Error) -> io::Error {
     let text = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
@@ -78,7 +78,7 @@ pub(super) fn told(error: io::Error) -> io::Error {
         Some(libc::ENOSYS) => "this kernel has no io_uring, or it is forbidden by seccomp",
         Some(libc::EINVAL) => "io_uring of this kernel lacks SINGLE_ISSUER or DEFER_TASKRUN; Linux 6.1 has both",
         Some(libc::ENOMEM) => "no memory for the rings; more of LimitMEMLOCK may be right",
-        _ => return error,
+        _ => return io::Error::new(io::ErrorKind::Unsupported, format!("io_uring fails: {error}")),
     };
-    io::Error::new(error.kind(), text)
+    io::Error::new(io::ErrorKind::Unsupported, text)
 }

@@ -35,7 +35,10 @@ impl Uring {
         while batch.room() > 0
             && let Some(came) = self.came.pop_front()
         {
-            if let Some(number) = cqueue::buffer_select(came.flags) {
+            // A failure may name a buffer, by an error of the kernel, that it goes on using.
+            if came.result >= 0
+                && let Some(number) = cqueue::buffer_select(came.flags)
+            {
                 self.hand(&came, number, batch);
             }
             if !cqueue::more(came.flags) {
@@ -55,7 +58,7 @@ impl Uring {
         let told = batch.packets.last_mut().and_then(|packet| Stock::told(packet, came.result, &self.header));
         match told {
             Some(told) => told.settle(came.port, batch, &mut self.gate.counts),
-            // The receive failed after it had chosen its buffer.
+            // Less than the kernel writes of every datagram.
             None => drop(batch.packets.pop()),
         }
     }
