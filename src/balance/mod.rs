@@ -18,9 +18,11 @@ mod score;
 mod set;
 mod short;
 mod table;
+mod wide;
 
 pub use cookie::{
-    COOKIE_MAX, Cookie, CookieFault, CookieKey, CookieKeys, CookieTarget, KeysError, MARK, PortTag, Role, has_mark,
+    Binding, COOKIE_MAX, Cookie, CookieFault, CookieKey, CookieKeys, CookieTarget, KeysError, MARK, PortTag, Role,
+    has_mark,
 };
 pub use explain::{Explanation, explain};
 pub use key::{Key, Secrets};
@@ -32,3 +34,5 @@ pub use set::{
     ContactMode, KeyBy, Keys, LostDialog, METHODS, NodeSet, PathMode, SetIx, SetPolicy, SourceForm, SourceHeader,
 };
 pub use table::{RANKS, Ranked, SLOTS, Table};
+pub(crate) use wide::WIDE_MAX;
+pub use wide::Wide;
