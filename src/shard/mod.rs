@@ -370,7 +370,7 @@ impl Core {
 
     #[inline]
     fn call_hash(&self, bytes: &[u8], message: &Message) -> u64 {
-        self.shared.site.secrets.call.hash24(message.call_id.of(bytes))
+        self.shared.site.secrets.call.hash13(message.call_id.of(bytes))
     }
 
     /// The owner's slot.

@@ -9,6 +9,7 @@ mod copy;
 pub mod edit;
 pub mod fault;
 mod field;
+pub mod hex;
 mod host;
 mod key;
 mod lane;

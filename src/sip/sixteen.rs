@@ -12,8 +12,9 @@ pub(super) use portable::Lane;
 #[cfg(target_arch = "x86_64")]
 mod sse2 {
     use safe_arch::{
-        add_i8_m128i, add_saturating_u8_m128i, bitand_m128i, bitor_m128i, cmp_eq_mask_i8_m128i, load_unaligned_m128i,
-        m128i, min_u8_m128i, move_mask_i8_m128i, set_splat_i8_m128i, sub_i8_m128i,
+        add_i8_m128i, add_saturating_u8_m128i, bitand_m128i, bitandnot_m128i, bitor_m128i, cmp_eq_mask_i8_m128i,
+        load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i, pack_i16_to_u8_m128i, set_splat_i8_m128i,
+        set_splat_i16_m128i, shl_imm_u16_m128i, shr_imm_u16_m128i, sub_i8_m128i,
     };
 
     /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
@@ -84,6 +85,22 @@ mod sse2 {
         #[inline(always)]
         pub(in crate::sip) fn or(self, other: Self) -> Self {
             Self(bitor_m128i(self.0, other.0))
+        }
+
+        /// Bytes of `one` where this is yes, of `other` where it is no.
+        #[inline(always)]
+        pub(in crate::sip) fn choose(self, one: Self, other: Self) -> Self {
+            Self(bitor_m128i(bitand_m128i(self.0, one.0), bitandnot_m128i(self.0, other.0)))
+        }
+
+        /// Numbers below 16, two to a byte, the first in its upper half; behind them those of `other`.
+        #[inline(always)]
+        pub(in crate::sip) fn joined(self, other: Self) -> [u8; 16] {
+            let pairs = |lane: m128i| {
+                let both = bitor_m128i(shl_imm_u16_m128i::<4>(lane), shr_imm_u16_m128i::<8>(lane));
+                bitand_m128i(both, set_splat_i16_m128i(0xff))
+            };
+            pack_i16_to_u8_m128i(pairs(self.0), pairs(other.0)).into()
         }
 
         /// Yes for no, no for yes.
@@ -161,6 +178,20 @@ mod portable {
             Self(both)
         }
 
+        pub(in crate::sip) fn choose(self, one: Self, other: Self) -> Self {
+            let mut chosen = other.0;
+            let yes = chosen.iter_mut().zip(self.0.iter().zip(one.0)).filter(|(_, (yes, _))| **yes != 0);
+            yes.for_each(|(byte, (_, one))| *byte = one);
+            Self(chosen)
+        }
+
+        pub(in crate::sip) fn joined(self, other: Self) -> [u8; 16] {
+            let mut bytes = [0; 16];
+            let pairs = self.0.as_chunks::<2>().0.iter().chain(other.0.as_chunks().0);
+            bytes.iter_mut().zip(pairs).for_each(|(byte, [high, low])| *byte = high << 4 | low);
+            bytes
+        }
+
         pub(in crate::sip) fn not(self) -> Self {
             self.eq(0)
         }
@@ -195,6 +226,17 @@ mod tests {
             assert_eq!(sse2.equal(pair.0).bits(), portable.equal(pair.1).bits());
             let both = (sse2.eq(first).and(sse2.beyond(7, 9)), portable.eq(first).and(portable.beyond(7, 9)));
             assert_eq!(both.0.bits(), both.1.bits());
+            let low = (
+                sse2.lower().eq(b'a').choose(sse2, sse2.lower()),
+                portable.lower().eq(b'a').choose(portable, portable.lower()),
+            );
+            assert_eq!(low.0.eq(first).bits(), low.1.eq(first).bits());
+            let nibbles = bytes.map(|byte| byte & 15);
+            let others = nibbles.map(|nibble| 15 - nibble);
+            assert_eq!(
+                super::Lane::new(&nibbles).joined(super::Lane::new(&others)),
+                portable::Lane::new(&nibbles).joined(portable::Lane::new(&others))
+            );
             assert_eq!(sse2.not().bits(), portable.not().bits());
             assert_eq!(sse2.lower().eq(b'a').bits(), portable.lower().eq(b'a').bits());
             assert_eq!(
