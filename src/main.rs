@@ -1,10 +1,12 @@
-//! The command line: run, check, explain.
+//! The command line: run, check, explain, tune.
 //!
 //! Reads the arguments, sets up the log, and says on stderr what is wrong; all work is done below.
 //! Exit codes: 0 done, 1 refused or failed, 2 not understood.
 
 #[path = "main/explain.rs"]
 mod explain;
+#[path = "main/tune.rs"]
+mod tune;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ enum Command {
     Check(Files),
     /// Say which node a new call goes to, and why.
     Explain(explain::Question),
+    /// Look at this machine, and write a tuning file for it.
+    Tune(tune::Tune),
 }
 
 #[derive(Args)]
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Run(files) => read(&files).and_then(serve::run),
         Command::Check(files) => read(&files).map(|config| check(&config)),
         Command::Explain(question) => explain::answer(&question).map(|text| say(&text)),
+        Command::Tune(tune) => tune.done().map(|text| text.iter().for_each(|text| say(text))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

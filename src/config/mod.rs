@@ -9,14 +9,18 @@ mod cluster;
 mod cpus;
 mod fault;
 mod file;
+mod machine;
 mod policy;
 mod ports;
 mod secret;
 mod size;
+mod tune;
 
 pub use cpus::{Cpus, WORKERS_MAX, Workers};
 pub use fault::{Fault, Faults};
+pub use machine::{Interface, Machine};
 pub use secret::ClusterSecret;
+pub use tune::tuned;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
