@@ -98,7 +98,7 @@ restore() {
 
 # Queues of an interface, as words for `ethtool -L`.
 channels() {
-    ethtool -l "$1" 2>/dev/null | awk '
+    { ethtool -l "$1" 2>/dev/null || true; } | awk '
         /^Current/ { now = 1 }
         now && /^(RX|TX|Combined):/ && $2 ~ /^[0-9]+$/ && $2 > 0 { printf "%s%s %s", sep, tolower($1), $2; sep = " " }
     ' | tr -d ':'
@@ -106,7 +106,7 @@ channels() {
 
 # Whether ntuple filters of an interface are on or off.
 ntuple() {
-    ethtool -k "$1" 2>/dev/null | sed -nE 's/^ntuple-filters: (on|off).*/\1/p'
+    { ethtool -k "$1" 2>/dev/null || true; } | sed -nE 's/^ntuple-filters: (on|off).*/\1/p'
 }
 
 # Takes back the last records, as many as given; those that cannot be stay written down.
@@ -154,6 +154,9 @@ if $revert; then
 fi
 
 failed() {
+    # From within $(...) it is for the caller to go on.
+    [ "$BASHPID" = $$ ] || exit 1
+    trap - ERR
     say "failed: $*" >&2
     if [ "$made" -gt 0 ]; then
         say "taking back the changes of this run" >&2
@@ -164,6 +167,10 @@ failed() {
     fi
     exit 1
 }
+
+# Nothing ends this half way in silence.
+set -E
+trap 'failed "line $LINENO: $BASH_COMMAND"' ERR
 
 # --- one change of each kind ---
 
@@ -369,7 +376,7 @@ rule() {
 # that somebody has set by hand could not be put back, so it is left alone.
 spread() {
     local queues
-    queues=$(ethtool -x "$interface" 2>/dev/null | awk '
+    queues=$({ ethtool -x "$interface" 2>/dev/null || true; } | awk '
         /^RX flow hash indirection/ { on = 1; next }
         /^RSS hash key/ { on = 0 }
         on && /^[[:space:]]*[0-9]+:/ { for (i = 2; i <= NF; i++) { place[n++] = $i; if ($i + 1 > most) most = $i + 1 } }
