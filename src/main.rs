@@ -1,4 +1,4 @@
-//! The command line: run, check, explain, and what a running balancer is asked and told.
+//! The command line: run, check, explain, tune, and what a running balancer is asked and told.
 //!
 //! Reads the arguments, sets up the log, and says on stderr what is wrong; all work is done below.
 //! Exit codes: 0 done, 1 refused or failed, 2 not understood.
@@ -13,6 +13,8 @@ mod nodes;
 mod remote;
 #[path = "main/status.rs"]
 mod status;
+#[path = "main/tune.rs"]
+mod tune;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -58,6 +60,8 @@ enum Command {
     Remove(nodes::Named),
     /// Read the file again, and wait until it is in force.
     Reload(remote::Remote),
+    /// Look at this machine, and write a tuning file for it.
+    Tune(tune::Tune),
 }
 
 #[derive(Args)]
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Command::Add(asked) => nodes::add(&asked).map(|text| say(&text)),
         Command::Remove(asked) => nodes::remove(&asked).map(|text| say(&text)),
         Command::Reload(remote) => nodes::reload(&remote).map(|text| say(&text)),
+        Command::Tune(tune) => tune.done().map(|text| text.iter().for_each(|text| say(text))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

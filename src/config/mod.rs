@@ -12,15 +12,19 @@ mod fault;
 mod file;
 mod health;
 mod log;
+mod machine;
 mod policy;
 mod ports;
 mod secret;
 mod size;
+mod tune;
 
 pub use cpus::{Cpus, DatapathChoice, WORKERS_MAX, Workers};
 pub use fault::{Fault, Faults};
 pub use log::{Log, LogFormat};
+pub use machine::{Interface, Machine};
 pub use secret::ClusterSecret;
+pub use tune::tuned;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
