@@ -109,7 +109,7 @@ pub struct PartyArgs {
     /// How long a request may go without any answer before its call is lost, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 32_000)]
     pub timeout_ms: u64,
-    /// How long a call may ring, milliseconds
+    /// How long a call may ring, and beyond --hold-ms wait for the callee to hang up, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 60_000)]
     pub answer_wait_ms: u64,
 }

@@ -3,7 +3,7 @@
 //! Driven by the command line, the demo, the search and tests with a plan. The calling thread is no
 //! worker: it prints, and hears signals.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -56,7 +56,6 @@ pub struct Running {
     plan: Plan,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<io::Result<Done>>>,
-    sources: Vec<SocketAddr>,
 }
 
 /// Starts a run, and returns when all sockets are open.
@@ -92,7 +91,7 @@ impl Running {
     /// The addresses that calls begin at, ports filled in.
     #[must_use]
     pub fn sources(&self) -> &[SocketAddr] {
-        &self.sources
+        &self.plan.from
     }
 
     /// Live figures of all workers together, by the names of [`Live`].
@@ -129,12 +128,15 @@ struct Seat {
     /// Passed when all sockets are open.
     open: Arc<Barrier>,
     origin: Instant,
-    ready: mpsc::Sender<Result<Vec<(usize, SocketAddr)>, String>>,
+    ready: mpsc::Sender<Result<(), String>>,
 }
 
 fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
     plan.check()?;
-    descriptors((plan.from.len() + plan.answer_at.len()) as u64)?;
+    // Twice for a moment, while ports are looked for.
+    descriptors(2 * (plan.from.len() + plan.answer_at.len()) as u64)?;
+    let plan = Plan { from: with_ports(&plan.from)?, ..plan.clone() };
+    let plan = &plan;
     let workers = plan.cpus.len();
     let live = iter::repeat_with(Live::default).take(workers).collect();
     let shared = Arc::new(Shared { calling: AtomicUsize::new(workers), stop: AtomicBool::new(false), live });
@@ -166,22 +168,8 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
         threads.push(thread);
     }
     drop(ready);
-    let mut sources = plan.from.clone();
-    let mut failed = None;
-    for result in started {
-        match result {
-            Ok(locals) => {
-                for (place, local) in locals {
-                    if let Some(source) = sources.get_mut(place) {
-                        *source = local;
-                    }
-                }
-            }
-            Err(text) => failed = Some(text),
-        }
-    }
-    match failed {
-        None => Ok(Running { plan: plan.clone(), shared, threads, sources }),
+    match started.into_iter().find_map(Result::err) {
+        None => Ok(Running { plan: plan.clone(), shared, threads }),
         Some(text) => {
             shared.stop.store(true, Ordering::Relaxed);
             shared.calling.store(0, Ordering::Release);
@@ -194,14 +182,7 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
 /// The body of a worker's thread: pinned first, so that what it allocates is near its cpu.
 fn sit<D: Backend>(seat: Seat) -> io::Result<Done> {
     let opened = open::<D>(&seat);
-    let told = match &opened {
-        Ok((datapath, _)) => {
-            let local = |place: usize| Some((place, datapath.local(PortId(place as u16))?));
-            Ok((0..seat.plan.from.len()).filter_map(local).collect())
-        }
-        Err(text) => Err(text.clone()),
-    };
-    let _ = seat.ready.send(told);
+    let _ = seat.ready.send(opened.as_ref().map(|_| ()).map_err(Clone::clone));
     drop(seat.ready);
     seat.open.wait();
     let (datapath, agent) = opened.map_err(io::Error::other)?;
@@ -224,10 +205,8 @@ fn sit<D: Backend>(seat: Seat) -> io::Result<Done> {
 }
 
 fn open<D: Backend>(seat: &Seat) -> Result<(D, Agent), String> {
-    if let Some(Some(cpu)) = seat.plan.cpus.get(seat.me)
-        && !core_affinity::set_for_current(CoreId { id: *cpu })
-    {
-        return Err(format!("a worker cannot be pinned to cpu {cpu}"));
+    if let Some(Some(cpu)) = seat.plan.cpus.get(seat.me) {
+        pin(*cpu)?;
     }
     // Sleeps end when they should; where this is refused, some 50 us later.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
@@ -253,6 +232,32 @@ fn open<D: Backend>(seat: &Seat) -> Result<(D, Agent), String> {
     let spots = (0..plan.from.len() + plan.answer_at.len()).map(spot).collect();
     let agent = Agent::new(seat.me as u8, seat.rules.clone(), spots);
     Ok((datapath, agent))
+}
+
+/// The addresses, each with a port of its own. Sockets that share ports would be given the same one
+/// twice; these are kept until all have theirs.
+fn with_ports(from: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
+    let mut kept = Vec::new();
+    let mut port = |from: &SocketAddr| {
+        if from.port() != 0 {
+            return Ok(*from);
+        }
+        let socket = UdpSocket::bind(from)?;
+        let local = socket.local_addr();
+        kept.push(socket);
+        local
+    };
+    let named = |from: &SocketAddr| port(from).map_err(|error| format!("no port at {}: {error}", from.ip()));
+    from.iter().map(named).collect()
+}
+
+fn pin(cpu: usize) -> Result<(), String> {
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    if allowed.iter().any(|core| core.id == cpu) && core_affinity::set_for_current(CoreId { id: cpu }) {
+        return Ok(());
+    }
+    let list: Vec<String> = allowed.iter().map(|core| core.id.to_string()).collect();
+    Err(format!("a worker cannot be pinned to cpu {cpu}; one of: {}", list.join(", ")))
 }
 
 fn rules(plan: &Plan) -> Result<Rules, String> {

@@ -142,7 +142,7 @@ impl<D: Datapath> Worker<D> {
             cpu: thread_cpu().saturating_sub(cpu),
             wall: between(self.began_ns, ended_ns),
             beginning: between(self.began_ns, self.begun_ns),
-            left_over: self.parts.agent.legs() as u64,
+            left_over: self.parts.agent.left_over() as u64,
             tally: self.parts.agent.tally,
         })
     }

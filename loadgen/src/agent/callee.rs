@@ -157,7 +157,7 @@ impl Agent {
         self.tally.retransmitted += 1;
         if matches!(leg.step, Step::Accepting | Step::Refusing) {
             self.send_final(slot, out);
-        } else if leg.round == 0 {
+        } else if leg.round == 0 && leg.step != Step::Confirmed {
             self.ring(slot, out);
         }
     }
@@ -223,7 +223,7 @@ impl Agent {
         let hold_ms = self.rules.hold_ms;
         let Some(leg) = self.legs.at(slot) else { return };
         if leg.step == Step::Refusing {
-            return self.end(slot);
+            return self.confirm(slot);
         }
         if leg.step != Step::Accepting || asked.message.cseq.number != leg.peer_seq {
             return self.tally.odd(Odd::Repeated, asked.bytes);
@@ -246,6 +246,8 @@ impl Agent {
             }
             return;
         }
+        // Who invites again has our 200, though its ACK was lost.
+        leg.round += u8::from(leg.step == Step::Accepting);
         leg.peer_seq = asked.message.cseq.number;
         leg.port = packet.port;
         leg.reply_to = asked.reply_to();

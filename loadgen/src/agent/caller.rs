@@ -241,7 +241,7 @@ impl Agent {
             Step::Inviting | Step::Cancelling => self.refused(slot, message, code, bytes, out),
             Step::Reinviting => self.reinvited(slot, code, out),
             Step::Ending => self.finish(slot, (code >= 300).then_some(code)),
-            Step::Held | Step::Waiting | Step::Ringing | Step::Accepting | Step::Refusing => {
+            Step::Held | Step::Waiting | Step::Ringing | Step::Accepting | Step::Refusing | Step::Confirmed => {
                 self.tally.odd(Odd::Unexpected, bytes);
             }
         }
@@ -374,6 +374,12 @@ fn kind(step: Step, method: Method) -> Option<Kind> {
         Step::Inviting => Some(Kind::Invite),
         Step::Reinviting => Some(Kind::Reinvite),
         Step::Ending => Some(Kind::Bye),
-        Step::Cancelling | Step::Held | Step::Waiting | Step::Ringing | Step::Accepting | Step::Refusing => None,
+        Step::Cancelling
+        | Step::Held
+        | Step::Waiting
+        | Step::Ringing
+        | Step::Accepting
+        | Step::Refusing
+        | Step::Confirmed => None,
     }
 }

@@ -133,7 +133,7 @@ pub(super) fn request(leg: &Leg, spot: &Spot, packet: &Packet, message: &Message
     if message.from.tag.of(bytes) != leg.dialog.peer_tag() {
         return Err(Odd::WrongTag);
     }
-    let refused = leg.step == Step::Refusing;
+    let refused = matches!(leg.step, Step::Refusing | Step::Confirmed);
     if !refused && !message.route.is_empty() {
         return Err(Odd::RouteLeft);
     }

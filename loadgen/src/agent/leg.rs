@@ -41,6 +41,8 @@ pub(crate) enum Step {
     Accepting,
     /// ACK to a refusal of ours.
     Refusing,
+    /// Nothing any more: the ACK to a refusal came, and what comes late is still told apart (timers I and J).
+    Confirmed,
     /// The answer to BYE.
     Ending,
 }
@@ -175,13 +177,12 @@ pub(crate) struct Legs {
     legs: Vec<Leg>,
     free: Vec<u32>,
     max: usize,
-    live: usize,
 }
 
 impl Legs {
     pub(crate) fn new(worker: u8, max: usize) -> Self {
         let max = max.min(SLOTS_MAX);
-        Self { worker, legs: Vec::new(), free: Vec::new(), max, live: 0 }
+        Self { worker, legs: Vec::new(), free: Vec::new(), max }
     }
 
     /// A new leg; none if all places are taken.
@@ -199,7 +200,6 @@ impl Legs {
         leg.serial = leg.serial.wrapping_add(1);
         let digits = LegId { worker, slot, serial: leg.serial }.digits();
         leg.renew(digits);
-        self.live += 1;
         Some(slot)
     }
 
@@ -207,7 +207,6 @@ impl Legs {
     pub(crate) fn end(&mut self, slot: u32) {
         if let Some(leg) = self.legs.get_mut(slot as usize).filter(|leg| leg.live) {
             leg.live = false;
-            self.live -= 1;
             self.free.push(slot);
         }
     }
@@ -239,10 +238,6 @@ impl Legs {
             Some(leg) if tag.leg.serial.wrapping_sub(1) < leg.serial => Found::Ended,
             _ => Found::Never,
         }
-    }
-
-    pub(crate) fn live(&self) -> usize {
-        self.live
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Leg> {

@@ -23,7 +23,7 @@ use crate::flow::Flow;
 use crate::tally::{Odd, Tally};
 use crate::wire;
 use crate::wire::spot::Spot;
-use leg::{Leg, Legs, Side};
+use leg::{Leg, Legs, Side, Step};
 use number::{LegId, RUN_DIGITS};
 
 /// What all agents of a run are told.
@@ -152,9 +152,9 @@ impl Agent {
         self.legs.iter().any(|leg| leg.side == Side::Callee && leg.resend_ms != 0)
     }
 
-    /// Legs of both sides.
-    pub(crate) fn legs(&self) -> usize {
-        self.legs.live()
+    /// Legs of both sides that have not come to their end.
+    pub(crate) fn left_over(&self) -> usize {
+        self.legs.iter().filter(|leg| leg.step != Step::Confirmed).count()
     }
 
     /// Handles one packet that came.

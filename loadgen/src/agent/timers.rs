@@ -14,6 +14,9 @@ use crate::flow::Flow;
 /// Timers served in one turn.
 const TIMERS_MAX: usize = 1_024;
 
+/// T4 of RFC 3261 in T1: 5 s where that is 500 ms.
+const T4_IN_T1: u64 = 10;
+
 impl Agent {
     /// When it next wants to be called, milliseconds.
     pub(crate) fn wakes_at_ms(&self) -> Option<u64> {
@@ -56,6 +59,7 @@ impl Agent {
         match (leg.step, leg.side) {
             (Step::Held, _) => self.go_on(slot, out),
             (Step::Ringing, _) => self.answer(slot, out),
+            (Step::Confirmed, _) => self.end(slot),
             (_, Side::Caller) => {
                 self.tally.lost += 1;
                 self.end(slot);
@@ -76,7 +80,7 @@ impl Agent {
             Step::Reinviting => self.send_within(slot, Method::Invite, out),
             Step::Ending => self.send_within(slot, Method::Bye, out),
             Step::Accepting | Step::Refusing => self.send_final(slot, out),
-            Step::Held | Step::Waiting | Step::Ringing => {}
+            Step::Held | Step::Waiting | Step::Ringing | Step::Confirmed => {}
         }
     }
 
@@ -96,9 +100,25 @@ impl Agent {
 
     /// Waits for the other end.
     pub(super) fn wait(&mut self, slot: u32) {
-        let deadline_ms = self.now_ms + self.rules.idle_ms;
+        let rules = &self.rules;
+        let (now_ms, patience_ms) = (self.now_ms, rules.hold_ms + rules.answer_wait_ms);
+        let idle_ms = rules.idle_ms;
         let Some(leg) = self.legs.at(slot) else { return };
+        let deadline_ms = now_ms + if leg.side == Side::Caller { patience_ms } else { idle_ms };
         leg.step = Step::Waiting;
+        leg.resend_ms = 0;
+        leg.deadline_ms = deadline_ms;
+        self.arm(slot);
+    }
+
+    /// Stays for what comes late of a refused INVITE.
+    pub(super) fn confirm(&mut self, slot: u32) {
+        let (now_ms, timeout_ms) = (self.now_ms, self.rules.timeout_ms);
+        let t4_ms = self.rules.t1_ms.saturating_mul(T4_IN_T1);
+        let Some(leg) = self.legs.at(slot) else { return };
+        // CANCEL may come again for as long as its sender tries (timer J).
+        let deadline_ms = now_ms + if leg.flow == Flow::Cancel { timeout_ms } else { t4_ms };
+        leg.step = Step::Confirmed;
         leg.resend_ms = 0;
         leg.deadline_ms = deadline_ms;
         self.arm(slot);

@@ -11,8 +11,8 @@
     reason = "each test uses part of it; a test stops at the first surprise and is its own clock"
 )]
 
-pub mod relay;
-pub mod server;
+pub(crate) mod relay;
+pub(crate) mod server;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -29,13 +29,13 @@ use sipring_load::report::Report;
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// 127.24.X.*, kept from other tests and processes by a socket bound there.
-pub struct Net {
+pub(crate) struct Net {
     third: u8,
     _kept: UdpSocket,
 }
 
 impl Net {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         for _ in 0..250 {
             let turn = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(37));
             let third = (turn % 250) as u8 + 1;
@@ -46,33 +46,33 @@ impl Net {
         panic!("no free network under 127.24");
     }
 
-    pub fn ip(&self, host: u8) -> IpAddr {
+    pub(crate) fn ip(&self, host: u8) -> IpAddr {
         Ipv4Addr::new(127, 24, self.third, host).into()
     }
 
-    pub fn at(&self, host: u8, port: u16) -> SocketAddr {
+    pub(crate) fn at(&self, host: u8, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip(host), port)
     }
 
-    pub fn edge(&self) -> SocketAddr {
+    pub(crate) fn edge(&self) -> SocketAddr {
         self.at(1, 5060)
     }
 
-    pub fn node_side(&self) -> SocketAddr {
+    pub(crate) fn node_side(&self) -> SocketAddr {
         self.at(2, 5060)
     }
 
-    pub fn nodes(&self, count: u8) -> Vec<SocketAddr> {
+    pub(crate) fn nodes(&self, count: u8) -> Vec<SocketAddr> {
         (1..=count).map(|node| self.at(10 + node, 5060)).collect()
     }
 
     /// Sockets of callers.
-    pub fn sources(&self, count: usize) -> Vec<SocketAddr> {
+    pub(crate) fn sources(&self, count: usize) -> Vec<SocketAddr> {
         vec![self.at(100, 0); count]
     }
 
     /// Calls of `flow` straight to `to`.
-    pub fn plan(&self, flow: Flow, to: SocketAddr) -> Plan {
+    pub(crate) fn plan(&self, flow: Flow, to: SocketAddr) -> Plan {
         Plan {
             flow: Some(flow),
             to,
@@ -88,14 +88,14 @@ impl Net {
 }
 
 /// A balancer in this process.
-pub struct Balancer {
+pub(crate) struct Balancer {
     running: Option<Running>,
     dir: PathBuf,
 }
 
 impl Balancer {
     /// With `count` nodes. Messages name its edge listener `advertise`.
-    pub fn start(net: &Net, count: u8, advertise: SocketAddr) -> Self {
+    pub(crate) fn start(net: &Net, count: u8, advertise: SocketAddr) -> Self {
         let mut text = format!(
             "marks_max = 65536\n[[listener]]\nname = \"edge\"\nbind = \"{}\"\nadvertise = \"{advertise}\"\nset = \"s\"\n\
              [[node_side]]\nbind = \"{}\"\nports = \"5070-5073\"\n[[set]]\nname = \"s\"\nslots = 4096\n",
@@ -125,12 +125,12 @@ impl Drop for Balancer {
 }
 
 /// Asserts that every call went as it should.
-pub fn assert_clean(report: &Report, calls: u64) {
+pub(crate) fn assert_clean(report: &Report, calls: u64) {
     assert!(report.is_clean(), "{report}");
     assert_eq!((report.calls.started, report.calls.ok), (calls, calls), "{report}");
 }
 
 /// How often `kind` was counted as odd.
-pub fn odd(report: &Report, kind: &str) -> u64 {
+pub(crate) fn odd(report: &Report, kind: &str) -> u64 {
     *report.odd.get(kind).unwrap_or_else(|| panic!("no kind {kind}"))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Which way a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// From the caller.
     There,
     /// To the caller.
@@ -16,19 +16,19 @@ pub enum Way {
 }
 
 /// A datagram and where else than usual it goes.
-pub type Datagram = (Option<SocketAddr>, Vec<u8>);
+pub(crate) type Datagram = (Option<SocketAddr>, Vec<u8>);
 
 /// Turns a datagram into what leaves in its place.
-pub type Deed = dyn FnMut(Way, &str) -> Vec<Datagram> + Send;
+pub(crate) type Deed = dyn FnMut(Way, &str) -> Vec<Datagram> + Send;
 
-pub struct Relay {
+pub(crate) struct Relay {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Relay {
     /// Between callers, who send to `at`, and `to`.
-    pub fn start(
+    pub(crate) fn start(
         at: SocketAddr,
         to: SocketAddr,
         deed: impl FnMut(Way, &str) -> Vec<Datagram> + Send + 'static,
@@ -70,6 +70,6 @@ impl Drop for Relay {
 }
 
 /// The datagram as it came.
-pub fn pass(text: &str) -> Vec<Datagram> {
+pub(crate) fn pass(text: &str) -> Vec<Datagram> {
     vec![(None, text.as_bytes().to_vec())]
 }

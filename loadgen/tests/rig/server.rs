@@ -11,27 +11,27 @@ use sipring_load::plan::Plan;
 use sipring_load::report::Report;
 
 /// Answering nodes in a run of their own.
-pub struct Answering(Running);
+pub(crate) struct Answering(Running);
 
 impl Answering {
-    pub fn start(at: &[SocketAddr], plan: Plan) -> Self {
+    pub(crate) fn start(at: &[SocketAddr], plan: Plan) -> Self {
         Self(crew::start(&Plan { answer_at: at.to_vec(), ..plan }).unwrap())
     }
 
-    pub fn stop(self) -> Report {
+    pub(crate) fn stop(self) -> Report {
         self.0.stop();
         self.0.wait().unwrap()
     }
 }
 
 /// Answers requests with what `answer` makes of them, one after the other.
-pub struct Server {
+pub(crate) struct Server {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    pub fn start(at: SocketAddr, mut answer: impl FnMut(&str) -> Option<String> + Send + 'static) -> Self {
+    pub(crate) fn start(at: SocketAddr, mut answer: impl FnMut(&str) -> Option<String> + Send + 'static) -> Self {
         let socket = UdpSocket::bind(at).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let stop: Arc<AtomicBool> = Arc::default();
@@ -57,7 +57,7 @@ impl Drop for Server {
 }
 
 /// A response with what a request has that it must copy, and further header lines.
-pub fn respond(request: &str, status: &str, extra: &str) -> String {
+pub(crate) fn respond(request: &str, status: &str, extra: &str) -> String {
     let mut response = format!("SIP/2.0 {status}\r\n");
     for line in request.split("\r\n").skip(1).take_while(|line| !line.is_empty()) {
         let name = line.split(':').next().unwrap();
