@@ -12,7 +12,7 @@ use std::{io, iter};
 
 use core_affinity::CoreId;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sipring::datapath::{self, Datapath, Mmsg, Waker};
+use sipring::datapath::{self, Datapath, Mmsg, Uring, Waker};
 use sipring::packet::{Endpoints, LocalPort, Pool, PoolOptions, PortId, PortRole, WorkerId};
 use sipring::sip::Text;
 
@@ -51,6 +51,16 @@ impl Backend for Mmsg {
     }
 }
 
+impl Backend for Uring {
+    fn open(options: &datapath::Options, pool: &'static Pool, waker: Waker) -> io::Result<Self> {
+        Self::open(options, pool, waker)
+    }
+
+    fn local(&self, port: PortId) -> Option<SocketAddr> {
+        Self::local(self, port)
+    }
+}
+
 /// A run under way.
 pub struct Running {
     plan: Plan,
@@ -65,6 +75,10 @@ pub struct Running {
 pub fn start(plan: &Plan) -> Result<Running, String> {
     match plan.carrier {
         Carrier::Mmsg => start_on::<Mmsg>(plan),
+        Carrier::Uring => {
+            Uring::probe().map_err(|error| format!("io_uring cannot be had: {error}; `--datapath mmsg` is right"))?;
+            start_on::<Uring>(plan)
+        }
     }
 }
 

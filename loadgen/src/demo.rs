@@ -25,6 +25,7 @@ const NODES: u8 = 3;
 /// Sockets that calls begin at.
 const SOURCES: usize = 8;
 const SIP: u16 = 5060;
+const ADMIN: u16 = 8060;
 /// The first of the balancer's worker ports, and how many there are.
 const FIRST_PORT: u16 = 5070;
 const PORTS: u16 = 4;
@@ -152,6 +153,10 @@ impl Net {
         SocketAddr::new(self.host(2), SIP)
     }
 
+    fn admin(&self) -> SocketAddr {
+        SocketAddr::new(self.host(1), ADMIN)
+    }
+
     fn nodes(&self) -> impl Iterator<Item = SocketAddr> {
         (1..=NODES).map(|node| SocketAddr::new(self.host(10 + node), SIP))
     }
@@ -172,10 +177,12 @@ impl Net {
             "# The balancer of `cargo demo`; sipring.toml in the sources explains every key.\n\
              [[listener]]\nname = \"edge\"\nbind = \"{}\"\nset = \"cluster\"\n\n\
              [[node_side]]\nbind = \"{}\"\nports = \"{FIRST_PORT}-{}\"\n\n\
-             [[set]]\nname = \"cluster\"\n{nodes}",
+             [[set]]\nname = \"cluster\"\n{nodes}\n\
+             [admin]\nbind = \"{}\"\n",
             self.edge(),
             self.node_side(),
             FIRST_PORT + PORTS - 1,
+            self.admin(),
         );
         let write = |name: &str, text: &str| {
             let file = dir.join(name);
@@ -189,11 +196,12 @@ impl Net {
         let nodes: Vec<String> = self.nodes().map(|node| node.to_string()).collect();
         format!(
             "{SOURCES} callers -> balancer {} -> nodes {}\n{} calls/s for {} s: INVITE 180 200 ACK, half a second, BYE \
-             200\n",
+             200\nmeanwhile: curl http://{}/sets, or /metrics\n",
             self.edge(),
             nodes.join(", "),
             args.rate,
             args.seconds,
+            self.admin(),
         )
     }
 }

@@ -22,6 +22,8 @@ pub enum Carrier {
     /// Plain sockets: recvmmsg and sendmmsg.
     #[default]
     Mmsg,
+    /// io_uring; refused where it cannot be had.
+    Uring,
 }
 
 /// One run.
