@@ -20,6 +20,8 @@ pub(super) const SENDINGS: u8 = 3;
 const JITTER: u64 = 16;
 /// ICMP errors start a probe no more often than workers avoid an endpoint for one.
 const ALARM_GAP_US: u64 = AVOID_MS * 1_000;
+/// That the cap keeps an endpoint in is told no more often than this.
+const HELD_TOLD_US: u64 = 60_000_000;
 /// When nothing is due.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -40,6 +42,9 @@ pub(super) struct Figures {
     pub(super) failed: u64,
     /// Answers that came after their probe had failed.
     pub(super) late: u64,
+    /// How often traffic took it out, and how often the cap kept it in.
+    pub(super) ejections: u64,
+    pub(super) held: u64,
     pub(super) rtt_us: Option<u64>,
 }
 
@@ -81,6 +86,8 @@ pub(super) struct Monitor {
     probe_us: u64,
     alarmed_us: Option<u64>,
     ejection: Option<Ejection>,
+    /// When it was last told that the cap keeps it in.
+    held_us: Option<u64>,
     traffic: Traffic,
     pub(super) cause: Cause,
     pub(super) since_us: u64,
@@ -104,6 +111,7 @@ impl Monitor {
             probe_us: NEVER,
             alarmed_us: None,
             ejection: None,
+            held_us: None,
             traffic: Traffic::default(),
             cause: Cause::Started,
             since_us: now_us,
@@ -344,12 +352,19 @@ impl Monitor {
     /// Takes it out of new calls, or out altogether if it is silent.
     pub(super) fn eject(&mut self, suspicion: Suspicion) {
         let Suspicion { cause, until_us } = suspicion;
+        self.figures.ejections += u64::from(self.ejection.is_none());
         self.ejection = Some(Ejection { cause, until_us });
         self.cause = cause;
     }
 
-    /// What traffic showed was not acted on: it has to show it anew.
-    pub(super) fn pardon(&mut self) {
+    /// What traffic showed was not acted on: it has to show it anew. True if that is worth telling.
+    pub(super) fn pardon(&mut self, now_us: u64) -> bool {
         self.traffic.start_over();
+        self.figures.held += 1;
+        let told = self.held_us.is_some_and(|at_us| now_us < at_us + HELD_TOLD_US);
+        if !told {
+            self.held_us = Some(now_us);
+        }
+        !told
     }
 }
