@@ -190,27 +190,27 @@ impl Monitor {
             return None;
         }
         let timeout_us = u64::from(self.policy.timeout_ms) * 1_000;
-        let Some(flight) = &mut self.flight else { return Some(self.begin(now_us, false, dice)) };
+        let Some(flight) = &mut self.flight else { return Some(self.begin(now_us, dice)) };
         // Who was not there to send and to listen has no right to say that nobody answered.
         if now_us - self.probe_us > timeout_us / 2 && !flight.anew {
-            return Some(self.begin(now_us, true, dice));
+            *flight = Flight { begun_us: now_us, sendings: 1, anew: true, ..*flight };
+            self.probe_us = now_us + timeout_us / 4;
+            return Some(flight.token);
         }
         if flight.sendings < SENDINGS {
             flight.sendings += 1;
-            let next = if flight.sendings < SENDINGS { timeout_us / 2 } else { timeout_us };
-            self.probe_us = flight.begun_us + next;
+            // From when it was sent, not from when it should have been: every sending gets its time.
+            self.probe_us = now_us + if flight.sendings < SENDINGS { timeout_us / 4 } else { timeout_us / 2 };
             return Some(flight.token);
         }
         self.missed(now_us, dice);
         None
     }
 
-    fn begin(&mut self, now_us: u64, anew: bool, dice: &mut Dice) -> Token {
+    fn begin(&mut self, now_us: u64, dice: &mut Dice) -> Token {
         let token = Token(u128::from(dice.roll()) << 64 | u128::from(dice.roll()));
-        if !anew {
-            self.figures.probes += 1;
-        }
-        self.flight = Some(Flight { token, begun_us: now_us, sendings: 1, anew });
+        self.figures.probes += 1;
+        self.flight = Some(Flight { token, begun_us: now_us, sendings: 1, anew: false });
         self.probe_us = now_us + u64::from(self.policy.timeout_ms) * 1_000 / 4;
         token
     }
@@ -262,7 +262,7 @@ impl Monitor {
             }
             return;
         };
-        if flight.sendings == 1 {
+        if flight.sendings == 1 && !flight.anew {
             self.figures.rtt_us = Some(now_us.saturating_sub(flight.begun_us));
         }
         self.rest(flight.begun_us, dice);
