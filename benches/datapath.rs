@@ -1,7 +1,7 @@
 //! What carrying packets costs apart from the kernel, and with it on loopback.
 //!
-//! `replay` is the floor under every bench of the layers above; `mmsg` sends a batch to itself and
-//! receives it; `wheel` arms, cancels and fires at a thousand and at a million timers.
+//! `replay` is the floor under every bench of the layers above; `mmsg` and `uring` send a batch
+//! to themselves and receive it; `wheel` arms, cancels and fires at a thousand and at a million timers.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the bench")]
 
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sipring::datapath::{Arrival, Batch, Datapath, Mmsg, Options, Replay, Waker};
+use sipring::datapath::{Arrival, Batch, Datapath, Mmsg, Options, Replay, Uring, Waker};
 use sipring::packet::{Egress, Endpoints, LocalPort, Outbox, PeerId, Pool, PoolOptions, PortId, PortRole, Sent};
 use sipring::wheel::Wheel;
 
@@ -47,16 +47,17 @@ fn replay(c: &mut Criterion) {
     group.finish();
 }
 
-fn mmsg(c: &mut Criterion) {
-    let mut group = c.benchmark_group("mmsg");
+/// Sends a batch to itself and receives it, over a datapath on kernel sockets.
+fn sockets<D: Datapath>(c: &mut Criterion, name: &str, open: Open<D>, local: fn(&D, PortId) -> Option<SocketAddr>) {
+    let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Elements(BATCH as u64));
     let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
     for (name, peer) in [("unconnected", PeerId::NONE), ("connected", PeerId(0))] {
-        let pool = Pool::new(&PoolOptions { slots: 512, threads: 1 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 1_024, threads: 1 }).unwrap();
         let ports = [PortRole::Worker { index: 0 }, PortRole::Listener].map(|role| LocalPort { bind, role });
         let options = Options { ports: ports.to_vec(), ..Options::default() };
-        let mut path = Mmsg::open(&options, pool, Waker::new().unwrap()).unwrap();
-        let to = path.local(PortId(1)).unwrap();
+        let mut path = open(&options, pool, Waker::new().unwrap()).unwrap();
+        let to = local(&path, PortId(1)).unwrap();
         path.apply(&Endpoints { peers: vec![to] });
         let (mut batch, mut out) = (Batch::new(BATCH), Outbox::new(pool, BATCH));
         let egress = Egress { port: PortId(0), peer, to };
@@ -72,6 +73,16 @@ fn mmsg(c: &mut Criterion) {
         assert_eq!(path.counts().send_errors.sum(), 0);
     }
     group.finish();
+}
+
+type Open<D> = fn(&Options, &'static Pool, Waker) -> std::io::Result<D>;
+
+fn mmsg(c: &mut Criterion) {
+    sockets(c, "mmsg", Mmsg::open, Mmsg::local);
+}
+
+fn uring(c: &mut Criterion) {
+    sockets(c, "uring", Uring::open, Uring::local);
 }
 
 fn wheel(c: &mut Criterion) {
@@ -102,5 +113,5 @@ fn wheel(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, replay, mmsg, wheel);
+criterion_group!(benches, replay, mmsg, uring, wheel);
 criterion_main!(benches);

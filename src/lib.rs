@@ -4,6 +4,9 @@
 /// Floor 1: which node gets a call, and the cookies that keep it there; pure.
 #[forbid(unsafe_code)]
 pub mod balance;
+/// Floor 0: programs that the kernel runs, put together without a toolchain; pure.
+#[forbid(unsafe_code)]
+pub mod bpf;
 /// Floor 6: from files to what the floors below are given, checked once.
 #[forbid(unsafe_code)]
 pub mod config;

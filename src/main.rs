@@ -1,10 +1,20 @@
-//! The command line: run, check, explain.
+//! The command line: run, check, explain, tune, and what a running balancer is asked and told.
 //!
 //! Reads the arguments, sets up the log, and says on stderr what is wrong; all work is done below.
 //! Exit codes: 0 done, 1 refused or failed, 2 not understood.
 
 #[path = "main/explain.rs"]
 mod explain;
+#[path = "main/log.rs"]
+mod log;
+#[path = "main/nodes.rs"]
+mod nodes;
+#[path = "main/remote.rs"]
+mod remote;
+#[path = "main/status.rs"]
+mod status;
+#[path = "main/tune.rs"]
+mod tune;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,6 +23,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use sipring::config::Config;
 use sipring::serve;
+
+/// Threads that look up names, answer operators and log do not hold each other up.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A load balancer for clusters of SIP servers.
 #[derive(Parser)]
@@ -29,7 +43,25 @@ enum Command {
     /// Read the files and say what is wrong with them.
     Check(Files),
     /// Say which node a new call goes to, and why.
-    Explain(explain::Question),
+    Explain(explain::Asked),
+    /// Show sets and nodes of the running balancer.
+    Status(status::Status),
+    /// Give a node no new calls; it keeps those that it has.
+    Drain(nodes::Drain),
+    /// Give a node calls again.
+    Serve(nodes::Named),
+    /// Send a node nothing at all.
+    Stop(nodes::Named),
+    /// Change a node's share of new calls.
+    Weight(nodes::Weight),
+    /// Add a node, until the next restart.
+    Add(nodes::Add),
+    /// Remove a node, until the next restart.
+    Remove(nodes::Named),
+    /// Read the file again, and wait until it is in force.
+    Reload(remote::Remote),
+    /// Look at this machine, and write a tuning file for it.
+    Tune(tune::Tune),
 }
 
 #[derive(Args)]
@@ -43,15 +75,22 @@ struct Files {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .with_env_var("SIPRING_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false).init();
     let done = match Cli::parse().command {
-        Command::Run(files) => read(&files).and_then(serve::run),
+        Command::Run(files) => read(&files).and_then(|config| {
+            log::start(config.log);
+            serve::run(config)
+        }),
         Command::Check(files) => read(&files).map(|config| check(&config)),
-        Command::Explain(question) => explain::answer(&question).map(|text| say(&text)),
+        Command::Explain(asked) => explain::answer(&asked).map(|text| say(&text)),
+        Command::Status(asked) => status::show(&asked).map(|text| say(&text)),
+        Command::Drain(asked) => nodes::drain(&asked).map(|text| say(&text)),
+        Command::Serve(asked) => nodes::intent(&asked, "serve").map(|text| say(&text)),
+        Command::Stop(asked) => nodes::intent(&asked, "stop").map(|text| say(&text)),
+        Command::Weight(asked) => nodes::weight(&asked).map(|text| say(&text)),
+        Command::Add(asked) => nodes::add(&asked).map(|text| say(&text)),
+        Command::Remove(asked) => nodes::remove(&asked).map(|text| say(&text)),
+        Command::Reload(remote) => nodes::reload(&remote).map(|text| say(&text)),
+        Command::Tune(tune) => tune.done().map(|text| text.iter().for_each(|text| say(text))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,9 +3,11 @@
 //! Puts the floors together: secret, site, workers on their cpus, control. [`run`] is the process
 //! of its own; [`start`] serves inside another, which asks through [`Running`].
 
+mod backend;
 mod crew;
 mod told;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,11 +15,12 @@ use core_affinity::CoreId;
 
 use crate::balance::{CookieKeys, Plan, Secrets};
 use crate::config::{ClusterSecret, Config, Workers};
-use crate::control::{self, Control, Wish};
-use crate::datapath;
+pub use crate::control::Figures;
+use crate::control::{self, Control, Overlay, Wish};
+use crate::datapath::{self, Steered};
 use crate::shard::{Port, Site};
-use crew::Crew;
-pub use told::Figures;
+use backend::Backend;
+use crew::{Crew, Refusal};
 
 /// Descriptors that are not sockets of workers: files, the runtime, lookups.
 const DESCRIPTORS_BESIDES: u64 = 256;
@@ -27,6 +30,8 @@ pub struct Running {
     control: Control,
     site: Arc<Site>,
     figures: Arc<[Figures]>,
+    backend: Backend,
+    steered: Steered,
 }
 
 /// Starts everything, and returns when all workers receive. Signals are left alone.
@@ -94,6 +99,24 @@ impl Running {
         &self.figures
     }
 
+    /// The datapath that was chosen: `uring` or `mmsg`.
+    #[must_use]
+    pub fn datapath(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    /// How datagrams are shared out among the workers.
+    #[must_use]
+    pub fn steered(&self) -> Steered {
+        self.steered
+    }
+
+    /// Where the admin side listens; none if it is off.
+    #[must_use]
+    pub fn admin_at(&self) -> Option<SocketAddr> {
+        self.control.admin_at()
+    }
+
     /// The local ports.
     #[must_use]
     pub fn ports(&self) -> &[Port] {
@@ -103,7 +126,7 @@ impl Running {
 
 fn begin(config: Config, signals: bool) -> Result<Running, String> {
     for warning in &config.warnings {
-        tracing::warn!(%warning, "config");
+        tracing::warn!(%warning, "config_warning");
     }
     let (config, secret) = with_secret(config)?;
     let secrets = Secrets::derive(&secret.hash);
@@ -119,11 +142,13 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     ));
     let cpus = cpus(&config)?;
     descriptors(&config)?;
+    let backend = Backend::choose(config.cpus.datapath)?;
     let homes = config.node_sides.iter().flatten().filter_map(|side| site.port(side.listener));
     let options = control::Options {
         dns: config.dns.clone(),
         drain_max_s: config.drain_max_s,
         signals,
+        admin: config.admin.clone(),
         workers: config.shard.workers,
         probe_from: homes.map(|port| port.local.bind.ip()).collect(),
     };
@@ -132,14 +157,24 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     for port in site.ports() {
         datapath::probe(&[port.local]).map_err(|error| format!("`{}`: {error}", port.name))?;
     }
-    let crew = Crew::start(&config, site.clone(), &cpus, &opened.state)?;
-    let figures = crew.figures.clone();
+    let start = |backend| Crew::start(&config, backend, site.clone(), &cpus, &opened.state);
+    let (backend, crew) = match start(backend) {
+        Ok(crew) => (backend, crew),
+        Err(Refusal::Lacking(why)) => {
+            let backend = Backend::instead(config.cpus.datapath, &why)?;
+            (backend, start(backend)?)
+        }
+        Err(Refusal::Other(why)) => return Err(why),
+    };
+    let (figures, steered) = (crew.figures.clone(), crew.steered());
     let again = config.clone();
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));
     let listeners: Vec<String> =
         site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
-    tracing::info!(workers = config.shard.workers, datapath = "mmsg", ?listeners, "ready");
-    Ok(Running { control, site, figures })
+    let admin = control.admin_at().map_or_else(|| "off".to_owned(), |at| at.to_string());
+    let (workers, datapath, steering) = (config.shard.workers, backend.name(), steered.label());
+    tracing::info!(workers, datapath, steering, ?listeners, admin, "ready");
+    Ok(Running { control, site, figures, backend, steered })
 }
 
 /// The secret of the file; made if there is none.
@@ -155,12 +190,18 @@ fn with_secret(mut config: Config) -> Result<(Config, ClusterSecret), String> {
 
 /// What control needs of a configuration.
 fn wish(config: Arc<Config>, secrets: Secrets) -> Wish {
-    let names = config.names();
-    let build = move |found: &control::Addresses, previous: Option<&Plan>| {
-        let spec = config.plan_spec(found).map_err(|faults| faults.to_string())?;
-        Plan::build(spec, &secrets, previous).map_err(|error| format!("{}: {error}", config.file.display()))
+    let (building, admitting) = (config.clone(), config.clone());
+    let build = move |found: &control::Addresses, overlay: &Overlay, previous: Option<&Plan>| {
+        let spec = building.plan_spec_over(found, overlay).map_err(|faults| faults.to_string())?;
+        Plan::build(spec, &secrets, previous).map_err(|error| format!("{}: {error}", building.file.display()))
     };
-    Wish { names, build: Arc::new(build) }
+    Wish {
+        names: config.names(),
+        build: Arc::new(build),
+        listed: config.listed().into(),
+        admit: Arc::new(move |added| admitting.admit(added)),
+        rules_written: config.rules_written(),
+    }
 }
 
 /// Reads the files of `serving` again.
@@ -171,7 +212,7 @@ fn reload(serving: &Config, secrets: &Secrets) -> Result<Wish, String> {
         return Err(format!("a change of {} needs a restart", fixed.join(", ")));
     }
     for warning in &next.warnings {
-        tracing::warn!(%warning, "config");
+        tracing::warn!(%warning, "config_warning");
     }
     Ok(wish(Arc::new(next), secrets.clone()))
 }

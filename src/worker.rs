@@ -1,7 +1,9 @@
 //! One pinned thread; its turn is the whole hot path.
 //!
-//! Owns a datapath and a shard, the only one to know both. Reads the clock once a turn, bounds what
-//! a turn does, and checks its books: what came in has one verdict each, what was decided was sent.
+//! Owns a datapath and a shard, the only one to know both. Reads the clock once a turn (in one of 64
+//! once more, to time it), bounds what a turn does, and checks its books: what came in has one verdict each, what was decided was sent.
+
+mod pace;
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use crate::datapath::{Batch, Datapath, Waker};
 use crate::mail::{Bell, Mailbox, Slot};
 use crate::packet::{Outbox, Packet, Pool, Sent, WorkerId};
 use crate::shard::{DropReason, Shard, State, Tally, Verdict};
+use pace::SAMPLED;
+pub use pace::{BOUNDS_NS, Pace, Paced};
 
 /// Letters read in one turn.
 const LETTERS_MAX: usize = 64;
@@ -51,6 +55,11 @@ impl Post {
         }
     }
 
+    /// Wakes the worker if it sleeps, so that it turns.
+    pub fn nudge(&self) {
+        self.bell.ring();
+    }
+
     /// Ends the worker after its turn.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -67,10 +76,11 @@ impl Post {
 #[repr(align(128))]
 pub struct Ledger {
     cells: [AtomicU64; LEDGER.len()],
+    pace: Pace,
 }
 
 /// Names of the ledger's figures, in order.
-pub const LEDGER: [&str; 20] = [
+pub const LEDGER: [&str; 21] = [
     "turns",
     "datagrams_received",
     "datagrams_truncated",
@@ -86,6 +96,7 @@ pub const LEDGER: [&str; 20] = [
     "icmp_errors",
     "events_lost",
     "receive_stalls",
+    "receives_rearmed",
     "connects_failed",
     "system_calls",
     "originated",
@@ -99,6 +110,18 @@ impl Ledger {
         for (name, cell) in LEDGER.iter().zip(&self.cells) {
             tell(name, cell.load(Ordering::Relaxed));
         }
+    }
+
+    /// Turns since the start.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.cells.first().map_or(0, |turns| turns.load(Ordering::Relaxed))
+    }
+
+    /// How long turns took.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     fn write(&self, figures: [u64; LEDGER.len()]) {
@@ -183,7 +206,8 @@ impl<D: Datapath> Worker<D> {
     pub fn turn(&mut self) -> io::Result<()> {
         self.batch.clear();
         self.receive(self.came >= self.parts.batch)?;
-        self.now_ms = self.clock_ms();
+        let began = clock();
+        self.now_ms = began.duration_since(self.parts.origin).as_millis() as u64;
         self.newest_state();
 
         let books = self.shard.counters().books();
@@ -204,6 +228,9 @@ impl<D: Datapath> Worker<D> {
         self.datapath.send(&mut self.out);
         self.ring();
         self.close_books(books, handled, self.out.originated() - originated, self.left() - left);
+        if self.turns.is_multiple_of(SAMPLED) {
+            self.parts.ledger.pace.record(clock().duration_since(began).as_nanos() as u64);
+        }
         Ok(())
     }
 
@@ -219,12 +246,6 @@ impl<D: Datapath> Worker<D> {
         let received = self.datapath.recv(&mut self.batch, wait);
         post.bell.rise();
         received
-    }
-
-    #[inline]
-    #[expect(clippy::disallowed_methods, reason = "the clock is read here, once a turn")]
-    fn clock_ms(&self) -> u64 {
-        Instant::now().duration_since(self.parts.origin).as_millis() as u64
     }
 
     fn newest_state(&mut self) {
@@ -328,6 +349,7 @@ impl<D: Datapath> Worker<D> {
             counts.icmp,
             counts.events_lost,
             counts.stalls,
+            counts.rearmed,
             counts.connects_failed,
             counts.syscalls,
             self.out.originated(),
@@ -335,4 +357,10 @@ impl<D: Datapath> Worker<D> {
             self.post.packets.len() as u64,
         ]);
     }
+}
+
+#[inline]
+#[expect(clippy::disallowed_methods, reason = "the clock is read here, once a turn; twice in a turn that is timed")]
+fn clock() -> Instant {
+    Instant::now()
 }

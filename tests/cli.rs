@@ -49,7 +49,8 @@ fn config(host: u8, node: &str) -> String {
     format!(
         "[[listener]]\nname = \"phones\"\nbind = \"127.9.9.{host}:5060\"\n[[node_side]]\nbind = \"127.9.9.{host}:5062\"\nports = \"5070-5071\"\n\
          [[set]]\nname = \"pbx\"\nslots = 1024\n[[set.node]]\nname = \"pbx1\"\naddress = \"{node}\"\n\
-         [[set.node]]\nname = \"pbx2\"\naddress = \"127.9.9.99:5061\"\nintent = \"drain\"\n[health]\nprobe = false\n"
+         [[set.node]]\nname = \"pbx2\"\naddress = \"127.9.9.99:5061\"\nintent = \"drain\"\n[health]\nprobe = false\n\
+         [admin]\nbind = \"127.9.9.{host}:8060\"\n"
     )
 }
 
@@ -158,8 +159,11 @@ fn every_commented_default_is_the_default() {
     };
     let bare: String =
         text.lines().map(|line| if is_key(line) { line[2..].to_owned() } else { line.to_owned() } + "\n").collect();
-    let bare = bare.replace("# [dns]", "[dns]");
+    let bare =
+        ["[dns]", "[admin]", "[log]"].iter().fold(bare, |bare, table| bare.replace(&format!("# {table}"), table));
     files.write("sipring.toml", &bare);
+    files.write("admin-token", "0123456789abcdef0123456789abcdef");
+    std::fs::set_permissions(files.0.join("admin-token"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (code, out, err) = files.done(&["check"]);
     assert!(code == 0, "{out}{err}");
 }

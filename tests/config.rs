@@ -352,11 +352,18 @@ fn the_tuning_file_is_checked_alike() {
         ("", "sound"),
         ("workers = 0", "cpus.toml:1:11: 0 workers; 1 to 256 are right"),
         ("workers = [1, 1]", "cpus.toml:1:11: cpu 1 stands twice; one worker a cpu is right"),
-        ("datapath = \"uring\"", "cpus.toml:1:12: unknown datapath `uring`; one of: mmsg"),
+        ("datapath = \"auto\"", "sound"),
+        ("datapath = \"uring\"", "sound"),
+        ("datapath = \"mmsg\"", "sound"),
+        ("datapath = \"xdp\"", "cpus.toml:1:12: unknown datapath `xdp`; one of: auto, uring, mmsg"),
+        (
+            "steering = \"xbpf\"",
+            "cpus.toml:1:12: unknown steering `xbpf`; did you mean `ebpf`? one of: auto, ebpf, cbpf, tuple",
+        ),
         ("batch = 0", "cpus.toml:1:9: batch = 0 is out of bounds; 1 to 1024 is right"),
         (
             "\nworker = 2",
-            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff",
+            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff, steering",
         ),
         ("workers = 9", "a.toml:13:9: 8 worker ports are too few; one for each of 9 workers is right"),
         (

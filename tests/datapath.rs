@@ -1,4 +1,4 @@
-//! The socket datapath over real sockets, through its public trait.
+//! The datapaths over real sockets, each behaviour over each of them, through their public trait.
 //!
 //! What must hold on every machine is tested on loopback; what needs a path, routers or neighbours
 //! that do not answer is in `paths`, in network namespaces, and only as root.
@@ -6,172 +6,46 @@
 #![expect(unsafe_code, reason = "a counting allocator, and namespaces of threads")]
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed step fails the test")]
 
-use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
-use std::thread;
-use std::time::Duration;
-
-use sipring::datapath::{Batch, Datapath, Mmsg, Options, Waker};
-use sipring::packet::{
-    Egress, Endpoints, Event, LocalPort, Outbox, PeerId, Pool, PoolOptions, PortId, PortRole, Sent, Trouble, WorkerId,
-};
-
 #[path = "datapath/allocations.rs"]
 mod allocations;
 #[path = "datapath/paths.rs"]
 mod paths;
+#[path = "datapath/rig.rs"]
+mod rig;
+#[path = "datapath/storms.rs"]
+mod storms;
 #[path = "datapath/troubles.rs"]
 mod troubles;
 
-/// Longer than anything here takes, and far shorter than a hang.
-const PATIENCE: Duration = Duration::from_secs(20);
-const LISTENER: PortId = PortId(0);
-const WORKER: PortId = PortId(1);
-const LOOPBACKS: [&str; 2] = ["127.0.0.1", "::1"];
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
-/// A datapath and what a worker drives it with.
-struct Rig {
-    path: Mmsg,
-    out: Outbox,
-    batch: Batch,
-    pool: &'static Pool,
+use rig::*;
+use sipring::datapath::{Batch, Options, Waker};
+use sipring::packet::{Event, LocalPort, PeerId, Pool, PoolOptions, PortId, PortRole, Trouble, WorkerId};
+
+over_both! {
+    datagrams_of_both_families_cross_both_kinds_of_port_with_their_source
+    a_connected_socket_and_the_unconnected_one_of_its_port_are_one_port
+    endpoints_beyond_the_most_connected_and_of_another_family_are_sent_to_unconnected
+    endpoints_change_at_run_time_and_those_that_stay_keep_their_sockets
+    while_endpoints_change_nothing_is_lost_and_every_source_is_the_observed_one
+    a_port_that_the_worker_does_not_hold_is_replaced_by_its_own_lowest_of_the_family
+    a_turn_costs_a_system_call_a_socket_and_keeps_the_order_towards_each_peer
+    more_packets_in_a_turn_than_a_batch_holds_all_leave_in_order
+    workers_share_a_listener_and_each_datagram_reaches_one_of_them_once
+    an_address_that_cannot_be_bound_is_named_with_advice_and_a_shared_port_is_found_by_the_probe
+    large_datagrams_cross_whole_and_are_counted_and_longer_ones_are_refused
+    with_no_free_slot_datagrams_wait_in_the_kernel_and_receives_do_not_spin
+    a_wake_ends_the_wait_that_is_under_way_or_else_the_next_one_and_only_one
+    letters_wake_a_worker_that_waits_on_its_sockets_and_none_is_overslept
+    a_socket_that_is_always_full_does_not_starve_the_others
 }
 
-impl Rig {
-    fn new(options: &Options) -> Self {
-        Self::with_slots(options, 512)
-    }
-
-    fn with_slots(options: &Options, slots: u32) -> Self {
-        let pool = Pool::new(&PoolOptions { slots, threads: 1 }).unwrap();
-        let path = Mmsg::open(options, pool, Waker::new().unwrap()).unwrap();
-        Self { path, out: Outbox::new(pool, 256), batch: Batch::new(256), pool }
-    }
-
-    /// A listener and a worker port on any free ports of an address.
-    fn at(ip: &str) -> Self {
-        Self::new(&options(&[ip]))
-    }
-
-    fn local(&self, port: PortId) -> SocketAddr {
-        self.path.local(port).unwrap()
-    }
-
-    fn connect(&mut self, peers: &[SocketAddr]) {
-        self.path.apply(&Endpoints { peers: peers.to_vec() });
-    }
-
-    fn put(&mut self, bytes: &[u8], port: PortId, peer: PeerId, to: SocketAddr) {
-        let mut packet = self.path.take().unwrap();
-        assert!(packet.replace(bytes));
-        self.out.decided(packet, Egress { port, peer, to }, Sent::Forwarded).unwrap();
-    }
-
-    fn send(&mut self) {
-        let before = self.path.counts().sent + self.path.counts().send_errors.sum();
-        let outgoing = self.out.len() as u64;
-        self.path.send(&mut self.out);
-        let after = self.path.counts().sent + self.path.counts().send_errors.sum();
-        assert_eq!(after - before, outgoing, "every packet is counted once");
-        assert!(self.out.is_empty());
-    }
-
-    fn send_one(&mut self, bytes: &[u8], port: PortId, peer: PeerId, to: SocketAddr) {
-        self.put(bytes, port, peer, to);
-        self.send();
-    }
-
-    /// Receives until the batch satisfies `enough`.
-    fn recv_until(&mut self, enough: impl Fn(&Batch) -> bool) {
-        for _ in 0..200 {
-            if enough(&self.batch) {
-                return;
-            }
-            self.path.recv(&mut self.batch, Some(PATIENCE / 200)).unwrap();
-        }
-        panic!("waited in vain with {} packets and {:?}", self.batch.packets.len(), self.batch.events);
-    }
-
-    /// The next `count` datagrams: port, source, length.
-    fn recv(&mut self, count: usize) -> Vec<(PortId, SocketAddr, Vec<u8>)> {
-        self.recv_until(|batch| batch.packets.len() >= count);
-        self.batch.packets.drain(..).map(|packet| (packet.port, packet.source, packet.bytes().to_vec())).collect()
-    }
-
-    fn events(&mut self, count: usize) -> Vec<Event> {
-        self.recv_until(|batch| batch.events.len() >= count);
-        self.batch.events.drain(..).collect()
-    }
-}
-
-fn options(ips: &[&str]) -> Options {
-    let any = |ip: &&str| SocketAddr::new(ip.parse().unwrap(), 0);
-    let ports = ips.iter().flat_map(|ip| {
-        let role = PortRole::Worker { index: 0 };
-        [LocalPort { bind: any(ip), role: PortRole::Listener }, LocalPort { bind: any(ip), role }]
-    });
-    Options { ports: ports.collect(), receive_buffer: 1 << 20, send_buffer: 1 << 20, ..Options::default() }
-}
-
-fn peer(ip: &str) -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind(SocketAddr::new(ip.parse().unwrap(), 0)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
-}
-
-/// The next datagram of a peer: bytes and source.
-fn next(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-    let mut bytes = vec![0; 66_000];
-    let (len, source) = loop {
-        match socket.recv_from(&mut bytes) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            received => break received.unwrap(),
-        }
-    };
-    bytes.truncate(len);
-    (bytes, source)
-}
-
-/// An address that refuses: a port that was free a moment ago.
-fn dead(ip: &str) -> SocketAddr {
-    peer(ip).1
-}
-
-/// Runs `work` in a network of its own, where root can make one: ICMP is rationed, and ports that
-/// were free a moment ago are not, if others use them too.
-fn alone(work: impl FnOnce() + Send) {
-    let inside = move || {
-        // SAFETY: only this thread leaves the network that it was in.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 {
-            assert!(std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-            for (setting, value) in [("icmp_msgs_per_sec", "100000"), ("icmp_msgs_burst", "100000")] {
-                let _ = std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value);
-            }
-            let _ = std::fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0");
-        }
-        work();
-    };
-    thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-}
-
-/// How many sockets are connected from `local`, as the kernel lists them.
-fn connected_from(local: SocketAddr) -> usize {
-    let list = std::fs::read_to_string(if local.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" }).unwrap();
-    let port = format!(":{:04X}", local.port());
-    let peer = |line: &str| {
-        let mut words = line.split_whitespace().skip(1);
-        let from_here = words.next().is_some_and(|at| at.ends_with(&port));
-        words.next().filter(|to| from_here && !to.ends_with(":0000")).map(str::to_owned)
-    };
-    // The list may repeat lines while others open and close sockets.
-    list.lines().filter_map(peer).collect::<BTreeSet<_>>().len()
-}
-
-#[test]
-fn datagrams_of_both_families_cross_both_kinds_of_port_with_their_source() {
+fn datagrams_of_both_families_cross_both_kinds_of_port_with_their_source<B: Backend>() {
     for ip in LOOPBACKS {
-        let mut rig = Rig::at(ip);
+        let mut rig = Rig::<B>::at(ip);
         let (client, at) = peer(ip);
         for port in [LISTENER, WORKER] {
             client.send_to(b"in", rig.local(port)).unwrap();
@@ -184,10 +58,9 @@ fn datagrams_of_both_families_cross_both_kinds_of_port_with_their_source() {
     }
 }
 
-#[test]
-fn a_connected_socket_and_the_unconnected_one_of_its_port_are_one_port() {
+fn a_connected_socket_and_the_unconnected_one_of_its_port_are_one_port<B: Backend>() {
     for ip in LOOPBACKS {
-        let mut rig = Rig::at(ip);
+        let mut rig = Rig::<B>::at(ip);
         let ((node, node_at), (stranger, stranger_at)) = (peer(ip), peer(ip));
         rig.connect(&[node_at]);
         let local = rig.local(WORKER);
@@ -206,11 +79,10 @@ fn a_connected_socket_and_the_unconnected_one_of_its_port_are_one_port() {
     }
 }
 
-#[test]
-fn endpoints_beyond_the_most_connected_and_of_another_family_are_sent_to_unconnected() {
+fn endpoints_beyond_the_most_connected_and_of_another_family_are_sent_to_unconnected<B: Backend>() {
     let mut options = options(&LOOPBACKS);
     options.connected_max = 2;
-    let mut rig = Rig::new(&options);
+    let mut rig = Rig::<B>::new(&options);
     let nodes: Vec<_> = LOOPBACKS.iter().flat_map(|ip| (0..4).map(|_| peer(ip))).collect();
     let mut addresses: Vec<_> = nodes.iter().map(|node| node.1).collect();
     addresses.push(addresses[0]);
@@ -230,9 +102,8 @@ fn endpoints_beyond_the_most_connected_and_of_another_family_are_sent_to_unconne
     assert_eq!(rig.path.counts().connects_failed, 0);
 }
 
-#[test]
-fn endpoints_change_at_run_time_and_those_that_stay_keep_their_sockets() {
-    let mut rig = Rig::at("127.0.0.1");
+fn endpoints_change_at_run_time_and_those_that_stay_keep_their_sockets<B: Backend>() {
+    let mut rig = Rig::<B>::at("127.0.0.1");
     let nodes: Vec<_> = (0..3).map(|_| peer("127.0.0.1")).collect();
     let [first, second, third] = [nodes[0].1, nodes[1].1, nodes[2].1];
     let local = rig.local(WORKER);
@@ -257,10 +128,9 @@ fn endpoints_change_at_run_time_and_those_that_stay_keep_their_sockets() {
     assert_eq!(rig.recv(1), [(WORKER, second, b"after".to_vec())]);
 }
 
-#[test]
-fn while_endpoints_change_nothing_is_lost_and_every_source_is_the_observed_one() {
+fn while_endpoints_change_nothing_is_lost_and_every_source_is_the_observed_one<B: Backend>() {
     const DATAGRAMS: u32 = 20_000;
-    let mut rig = Rig::at("127.0.0.1");
+    let mut rig = Rig::<B>::at("127.0.0.1");
     let local = rig.local(WORKER);
     let (stranger, stranger_at) = peer("127.0.0.1");
     let (node, node_at) = peer("127.0.0.1");
@@ -297,12 +167,11 @@ fn while_endpoints_change_nothing_is_lost_and_every_source_is_the_observed_one()
     drop(node);
 }
 
-#[test]
-fn a_port_that_the_worker_does_not_hold_is_replaced_by_its_own_lowest_of_the_family() {
+fn a_port_that_the_worker_does_not_hold_is_replaced_by_its_own_lowest_of_the_family<B: Backend>() {
     let ip = "127.0.0.1".parse().unwrap();
     let worker_port = |index| LocalPort { bind: SocketAddr::new(ip, 0), role: PortRole::Worker { index } };
     let ports: Vec<_> = [3, 2, 1, 0].map(worker_port).to_vec();
-    let mut rig = Rig::new(&Options { ports, worker: WorkerId(1), workers: 2, ..options(&[]) });
+    let mut rig = Rig::<B>::new(&Options { ports, worker: WorkerId(1), workers: 2, ..options(&[]) });
     let held: Vec<_> = (0..4).map(|port| rig.path.local(PortId(port)).is_some()).collect();
     assert_eq!(held, [true, false, true, false], "indices 3 and 1");
     let lowest = rig.local(PortId(2));
@@ -317,9 +186,8 @@ fn a_port_that_the_worker_does_not_hold_is_replaced_by_its_own_lowest_of_the_fam
     assert_eq!(rig.path.counts().send_errors.no_port, 1);
 }
 
-#[test]
-fn a_turn_costs_a_system_call_a_socket_and_keeps_the_order_towards_each_peer() {
-    let mut rig = Rig::at("127.0.0.1");
+fn a_turn_costs_a_system_call_a_socket_and_keeps_the_order_towards_each_peer<B: Backend>() {
+    let mut rig = Rig::<B>::at("127.0.0.1");
     let nodes: Vec<_> = (0..4).map(|_| peer("127.0.0.1")).collect();
     let connected: Vec<_> = nodes.iter().take(3).map(|node| node.1).collect();
     rig.connect(&connected);
@@ -331,7 +199,8 @@ fn a_turn_costs_a_system_call_a_socket_and_keeps_the_order_towards_each_peer() {
         rig.put(&[number], WORKER, index, nodes[to].1);
     }
     rig.send();
-    assert_eq!(rig.path.counts().syscalls, before + 4);
+    assert_eq!(rig.path.counts().syscalls - before, B::CALLS_TO_FOUR);
+    let before = rig.path.counts().syscalls;
     for (place, (node, _)) in nodes.iter().enumerate() {
         for number in (place as u8..60).step_by(4) {
             assert_eq!(next(node).0, [number]);
@@ -342,12 +211,12 @@ fn a_turn_costs_a_system_call_a_socket_and_keeps_the_order_towards_each_peer() {
     }
     let came = rig.recv(200);
     assert!(came.iter().map(|(_, _, bytes)| bytes[0]).eq(0..200), "in order of arrival, across batches");
-    assert_eq!(rig.path.counts().syscalls, before + 4 + 4, "64 at a time");
+    let calls = rig.path.counts().syscalls - before;
+    assert!(B::CALLS_FOR_200.contains(&calls), "{calls} calls");
 }
 
-#[test]
-fn more_packets_in_a_turn_than_a_batch_holds_all_leave_in_order() {
-    let mut rig = Rig::new(&Options { batch: 8, ..options(&["127.0.0.1"]) });
+fn more_packets_in_a_turn_than_a_batch_holds_all_leave_in_order<B: Backend>() {
+    let mut rig = Rig::<B>::new(&Options { batch: 8, ..options(&["127.0.0.1"]) });
     let (node, at) = peer("127.0.0.1");
     for number in 0..100u8 {
         rig.put(&[number], WORKER, PeerId::NONE, at);
@@ -357,14 +226,14 @@ fn more_packets_in_a_turn_than_a_batch_holds_all_leave_in_order() {
     assert_eq!(rig.path.counts().syscalls, 13);
 }
 
-#[test]
-fn workers_share_a_listener_and_each_datagram_reaches_one_of_them_once() {
+fn workers_share_a_listener_and_each_datagram_reaches_one_of_them_once<B: Backend>() {
     alone(|| {
         let (probe, bind) = peer("127.0.0.1");
         drop(probe);
         let ports = vec![LocalPort { bind, role: PortRole::Listener }];
-        let rig =
-            |worker| Rig::new(&Options { ports: ports.clone(), worker: WorkerId(worker), workers: 2, ..options(&[]) });
+        let rig = |worker| {
+            Rig::<B>::new(&Options { ports: ports.clone(), worker: WorkerId(worker), workers: 2, ..options(&[]) })
+        };
         let mut rigs = [rig(0), rig(1)];
         let clients: Vec<_> = (0..64).map(|_| peer("127.0.0.1")).collect();
         for (client, _) in &clients {
@@ -385,13 +254,12 @@ fn workers_share_a_listener_and_each_datagram_reaches_one_of_them_once() {
     });
 }
 
-#[test]
-fn an_address_that_cannot_be_bound_is_named_with_advice_and_a_shared_port_is_found_by_the_probe() {
+fn an_address_that_cannot_be_bound_is_named_with_advice_and_a_shared_port_is_found_by_the_probe<B: Backend>() {
     alone(|| {
         let (holder, bind) = peer("127.0.0.1");
         let ports = vec![LocalPort { bind, role: PortRole::Worker { index: 0 } }];
         let pool = Pool::new(&PoolOptions { slots: 1, threads: 1 }).unwrap();
-        let open = || Mmsg::open(&Options { ports: ports.clone(), ..options(&[]) }, pool, Waker::new().unwrap());
+        let open = || B::open(&Options { ports: ports.clone(), ..options(&[]) }, pool, Waker::new().unwrap());
         let error = open().unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot bind udp {bind} (worker port 0): ")), "{error}");
         assert!(error.contains("another process holds it"), "{error}");
@@ -407,10 +275,9 @@ fn an_address_that_cannot_be_bound_is_named_with_advice_and_a_shared_port_is_fou
     });
 }
 
-#[test]
-fn large_datagrams_cross_whole_and_are_counted_and_longer_ones_are_refused() {
+fn large_datagrams_cross_whole_and_are_counted_and_longer_ones_are_refused<B: Backend>() {
     for (ip, longest) in [("127.0.0.1", 65_507), ("::1", 65_527)] {
-        let mut rig = Rig::at(ip);
+        let mut rig = Rig::<B>::at(ip);
         let (node, at) = peer(ip);
         rig.connect(&[at]);
         let lengths = [1_300, 1_452, 1_472, 1_473, 5_000, 20_000, 65_000, 65_507];
@@ -438,9 +305,8 @@ fn large_datagrams_cross_whole_and_are_counted_and_longer_ones_are_refused() {
     }
 }
 
-#[test]
-fn with_no_free_slot_datagrams_wait_in_the_kernel_and_receives_do_not_spin() {
-    let mut rig = Rig::with_slots(&options(&["127.0.0.1"]), 8);
+fn with_no_free_slot_datagrams_wait_in_the_kernel_and_receives_do_not_spin<B: Backend>() {
+    let mut rig = Rig::<B>::with_slots(&options(&["127.0.0.1"]), 8);
     let (client, _) = peer("127.0.0.1");
     for number in 0..20u8 {
         client.send_to(&[number], rig.local(LISTENER)).unwrap();
@@ -477,9 +343,8 @@ fn with_no_free_slot_datagrams_wait_in_the_kernel_and_receives_do_not_spin() {
     assert!(numbers.iter().copied().eq(0..20), "none lost, in order: {numbers:?}");
 }
 
-#[test]
-fn a_wake_ends_the_wait_that_is_under_way_or_else_the_next_one_and_only_one() {
-    let mut rig = Rig::at("127.0.0.1");
+fn a_wake_ends_the_wait_that_is_under_way_or_else_the_next_one_and_only_one<B: Backend>() {
+    let mut rig = Rig::<B>::at("127.0.0.1");
     let waker = rig.path.waker();
     waker.wake();
     waker.wake();
@@ -503,11 +368,10 @@ fn a_wake_ends_the_wait_that_is_under_way_or_else_the_next_one_and_only_one() {
     sender.join().unwrap();
 }
 
-#[test]
-fn letters_wake_a_worker_that_waits_on_its_sockets_and_none_is_overslept() {
+fn letters_wake_a_worker_that_waits_on_its_sockets_and_none_is_overslept<B: Backend>() {
     use sipring::mail::{Bell, Mailbox};
     const LETTERS: u32 = 5_000;
-    let mut rig = Rig::at("127.0.0.1");
+    let mut rig = Rig::<B>::at("127.0.0.1");
     let bell = Bell::new(rig.path.waker());
     let mailbox = std::sync::Arc::new(Mailbox::new(4, bell.clone()));
     let (taken, answers) = std::sync::mpsc::channel();
@@ -536,9 +400,8 @@ fn letters_wake_a_worker_that_waits_on_its_sockets_and_none_is_overslept() {
     writer.join().unwrap();
 }
 
-#[test]
-fn a_socket_that_is_always_full_does_not_starve_the_others() {
-    let mut rig = Rig::new(&Options { batch: 4, ..options(&["127.0.0.1"]) });
+fn a_socket_that_is_always_full_does_not_starve_the_others<B: Backend>() {
+    let mut rig = Rig::<B>::new(&Options { batch: 4, ..options(&["127.0.0.1"]) });
     rig.batch = Batch::new(4);
     let (client, _) = peer("127.0.0.1");
     for number in 0..200u8 {

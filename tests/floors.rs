@@ -18,12 +18,14 @@ const EDGES: &[(&str, &str)] = &[
     ("registrar", "sip"),
     ("registrar", "balance"),
     // floor 3
+    ("shard", "bpf"),
     ("shard", "packet"),
     ("shard", "mail"),
     ("shard", "wheel"),
     ("shard", "sip"),
     ("shard", "balance"),
     ("shard", "registrar"),
+    ("datapath", "bpf"),
     ("datapath", "packet"),
     ("datapath", "mail"),
     ("datapath", "wheel"),
@@ -76,7 +78,7 @@ const EDGES: &[(&str, &str)] = &[
 ];
 
 const FLOORS: &[&[&str]] = &[
-    &["packet", "mail", "wheel"],
+    &["packet", "mail", "wheel", "bpf"],
     &["sip", "balance"],
     &["registrar"],
     &["shard", "datapath"],

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sipring::balance::{Keys, Plan, PlanSpec, Secrets, SetPolicy, SetSpec};
-use sipring::control::{self, Addresses, Control, DnsOptions, Hooks, Options, Wish};
+use sipring::control::{self, Added, Addresses, Control, DnsOptions, Hooks, Options, Overlay, Wish};
 use sipring::shard::{Asks, HostName, Lookup, State};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -85,7 +85,7 @@ impl NameServer {
 /// A plan of one node at what `name` resolves to.
 fn wish(name: &str) -> Wish {
     let of = name.to_owned();
-    let build = move |found: &Addresses, previous: Option<&Plan>| {
+    let build = move |found: &Addresses, _: &Overlay, previous: Option<&Plan>| {
         let ip = found.get(&of).and_then(|ips| ips.first()).ok_or_else(|| format!("`{of}` does not resolve"))?;
         let node = sipring::balance::NodeSpec {
             name: "n".into(),
@@ -100,7 +100,8 @@ fn wish(name: &str) -> Wish {
         let spec = PlanSpec { sets: vec![set], ..PlanSpec::default() };
         Plan::build(spec, &Secrets::derive(&[1; 32]), previous).map_err(|error| error.to_string())
     };
-    Wish { names: vec![name.to_owned()], build: Arc::new(build) }
+    let admit = Arc::new(|_: &Added| Ok(Vec::new()));
+    Wish { names: vec![name.to_owned()], build: Arc::new(build), listed: Arc::new([]), admit, rules_written: 0 }
 }
 
 fn address(state: &State) -> IpAddr {
@@ -117,7 +118,7 @@ struct Rig {
 
 fn options(server: &NameServer) -> Options {
     let dns = DnsOptions { servers: vec![server.addr], ..DnsOptions::default() };
-    Options { dns, drain_max_s: 5, signals: false, workers: 1, probe_from: Vec::new() }
+    Options { dns, drain_max_s: 5, ..Options::default() }
 }
 
 impl Rig {
@@ -138,6 +139,7 @@ impl Rig {
             clock_ms: Box::new(|| 0),
             print: Box::new(|_| ()),
             asks: asks.clone(),
+            sight: None,
         });
         (Self { control, asks, posted, stopped, next }, state)
     }

@@ -20,25 +20,31 @@ fn host() -> String {
     format!("127.{}.{}.{}", 64 + (pid >> 14 & 0x3f), pid >> 7 & 0x7f, 1 + (pid & 0x7f))
 }
 
-fn files(nodes: &[SocketAddr], handoff: bool) -> (PathBuf, PathBuf) {
-    let dir = std::env::temp_dir().join(format!("sipring-workers-{}-{handoff}", std::process::id()));
+/// Both datapaths, each with ports of its own.
+const DATAPATHS: [(&str, u16); 2] = [("uring", 0), ("mmsg", 500)];
+
+fn files(nodes: &[SocketAddr], handoff: bool, (datapath, ports): (&str, u16)) -> (PathBuf, PathBuf) {
+    let dir = std::env::temp_dir().join(format!("sipring-workers-{}-{handoff}-{datapath}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let host = host();
-    let port = if handoff { 21_000 } else { 22_000 };
+    let port = if handoff { 21_000 } else { 22_000 } + ports;
     let listed: String = nodes
         .iter()
         .map(|node| format!("[[set.node]]\nname = \"n{0}\"\naddress = \"{node}\"\n", node.port()))
         .collect();
     let text = format!(
         "[[listener]]\nname = \"edge\"\nbind = \"{host}:{port}\"\n[[node_side]]\nbind = \"{host}:{}\"\n\
-         ports = \"{}-{}\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n{listed}",
+         ports = \"{}-{}\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n{listed}[admin]\nbind = \"off\"\n",
         port + 1,
         port + 10,
         port + 13
     );
     let (main, tuning) = (dir.join("sipring.toml"), dir.join("cpus.toml"));
     std::fs::write(&main, text).unwrap();
-    let tuned = format!("workers = 2\npackets = 1024\nreceive_buffer = 262144\nowner_handoff = {handoff}\n");
+    // Not steered, so that messages come to workers that do not own them.
+    let tuned = format!(
+        "datapath = \"{datapath}\"\nworkers = 2\npackets = 1024\nreceive_buffer = 262144\nsteering = \"tuple\"\nowner_handoff = {handoff}\n"
+    );
     std::fs::write(&tuning, tuned).unwrap();
     (main, tuning)
 }
@@ -51,10 +57,11 @@ fn invite(call: usize, method: &str, at: SocketAddr) -> String {
     )
 }
 
-fn start(nodes: &[UdpSocket], handoff: bool) -> (Running, SocketAddr) {
+fn start(nodes: &[UdpSocket], handoff: bool, datapath: (&str, u16)) -> (Running, SocketAddr) {
     let addrs: Vec<_> = nodes.iter().map(|node| node.local_addr().unwrap()).collect();
-    let (main, tuning) = files(&addrs, handoff);
+    let (main, tuning) = files(&addrs, handoff, datapath);
     let running = serve::start(Config::read(&main, Some(&tuning)).unwrap()).unwrap();
+    assert_eq!(running.datapath(), datapath.0);
     let edge = running.ports().iter().find(|port| port.edge).unwrap().local.bind;
     (running, edge)
 }
@@ -88,10 +95,10 @@ fn call_all(edge: SocketAddr, nodes: &[UdpSocket]) -> Vec<HashSet<String>> {
     seen
 }
 
-fn run(handoff: bool) -> (Running, Vec<HashSet<String>>) {
+fn run(handoff: bool, datapath: (&str, u16)) -> (Running, Vec<HashSet<String>>) {
     let nodes: Vec<_> = (0..3).map(|_| UdpSocket::bind((host(), 0)).unwrap()).collect();
     nodes.iter().for_each(|node| node.set_nonblocking(true).unwrap());
-    let (running, edge) = start(&nodes, handoff);
+    let (running, edge) = start(&nodes, handoff, datapath);
     let seen = call_all(edge, &nodes);
     (running, seen)
 }
@@ -102,7 +109,7 @@ fn books(running: &Running) -> Vec<[u64; 6]> {
     loop {
         let books: Vec<_> = running.counters().iter().map(|figures| figures.counters.books()).collect();
         let forwarded: u64 = books.iter().map(|book| book[1]).sum();
-        let balanced = books.iter().all(|[received, rest @ ..]| *received == rest.iter().sum());
+        let balanced = books.iter().all(|[received, rest @ ..]| *received == rest.iter().sum::<u64>());
         // The nodes may have a message before its turn has closed its books.
         if forwarded == 2 * CALLS as u64 && balanced {
             return books;
@@ -114,7 +121,11 @@ fn books(running: &Running) -> Vec<[u64; 6]> {
 
 #[test]
 fn requests_that_reach_another_worker_are_mailed_to_their_owner() {
-    let (running, seen) = run(true);
+    DATAPATHS.into_iter().for_each(mailed);
+}
+
+fn mailed(datapath: (&str, u16)) {
+    let (running, seen) = run(true, datapath);
     assert!(seen.iter().all(|vias| vias.len() == 1), "INVITE and CANCEL have one Via: {seen:?}");
     let books = books(&running);
     let handed: u64 = books.iter().map(|book| book[4]).sum();
@@ -127,7 +138,11 @@ fn requests_that_reach_another_worker_are_mailed_to_their_owner() {
 
 #[test]
 fn any_worker_forwards_any_request_and_names_the_owner() {
-    let (running, seen) = run(false);
+    DATAPATHS.into_iter().for_each(forwarded);
+}
+
+fn forwarded(datapath: (&str, u16)) {
+    let (running, seen) = run(false, datapath);
     assert!(seen.iter().all(|vias| vias.len() == 1), "INVITE and CANCEL have one Via: {seen:?}");
     let ports: HashSet<_> = seen.iter().flatten().map(|via| via.split([':', ';']).nth(1).unwrap().to_owned()).collect();
     assert_eq!(ports.len(), 4, "all worker ports are named: {ports:?}");

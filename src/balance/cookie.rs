@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use super::base32;
+use super::key::Bound;
 use super::raw::{GROUPS_MAX, HEAD_BYTES, MAC_BYTES, Raw, kind, target_len};
 use super::{Key, NodeId, short};
 
@@ -195,30 +196,19 @@ impl CookieKeys {
     #[must_use]
     pub fn sign(&self, role: Role, target: &CookieTarget, call: Option<u64>, out: &mut [u8; COOKIE_MAX]) -> usize {
         debug_assert_eq!(call.is_some(), role.bound_to_call());
-        let key = &self.signer.1;
-        let head = self.head(role, kind(target));
         let call = role.bound_to_call().then(|| call.unwrap_or_default());
-        match target {
-            CookieTarget::Nothing { listener } => {
-                short::sign::<4>(key, head << 48 | u64::from(listener.0) << 32, call, out)
-            }
-            CookieTarget::Node(node) => short::sign::<6>(key, head << 48 | u64::from(node.0) << 16, call, out),
-            CookieTarget::Flow { .. } | CookieTarget::Contact { .. } => Self::sign_long(key, head, target, call, out),
+        match (target, call) {
+            (CookieTarget::Node(node), Some(call)) => self.bind(call).sign_node(role, *node, out),
+            (CookieTarget::Nothing { listener }, Some(call)) => self.bind(call).sign_nothing(role, *listener, out),
+            _ => Self::sign_long(&self.signer.1, self.head(role, kind(target)), target, call, out),
         }
     }
 
-    /// [`CookieKeys::sign`] for a Record-Route that leads to a node.
+    /// Signs for one call, what of that all its cookies share being done once.
     #[inline]
     #[must_use]
-    pub fn sign_node(&self, role: Role, node: NodeId, call: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
-        short::sign::<6>(&self.signer.1, self.head(role, 1) << 48 | u64::from(node.0) << 16, Some(call), out)
-    }
-
-    /// [`CookieKeys::sign`] for a Record-Route that leads nowhere by itself.
-    #[inline]
-    #[must_use]
-    pub fn sign_nothing(&self, role: Role, listener: PortTag, call: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
-        short::sign::<4>(&self.signer.1, self.head(role, 0) << 48 | u64::from(listener.0) << 32, Some(call), out)
+    pub fn bind(&self, call: u64) -> Binding<'_> {
+        Binding { keys: self, bound: self.signer.1.bind(call) }
     }
 
     /// The first two bytes of a cookie of ours.
@@ -266,7 +256,7 @@ impl CookieKeys {
     pub fn node_of(&self, text: &[u8], role: Role, call: u64) -> Option<NodeId> {
         let short = short::read_node(text.strip_prefix(MARK)?.try_into().ok()?)?;
         let genuine =
-            short.word >> 48 == self.head(role, 1) && self.signer.1.hash24_short(short.word, Some(call)) == short.mac;
+            short.word >> 48 == self.head(role, 1) && self.signer.1.bind(call).hash::<6>(short.word) == short.mac;
         (genuine && role.bound_to_call()).then_some(NodeId((short.word >> 16) as u32))
     }
 
@@ -283,7 +273,8 @@ impl CookieKeys {
         let (head, id) = ((short.word >> 56) as u8, (short.word >> 48) as u8);
         let role = Role::of_bits(head >> 4);
         let key = self.key(id)?;
-        if key.hash24_short(short.word, role.bound_to_call().then(call)) != short.mac {
+        let bytes = HEAD_BYTES + if head & 0xf == 0 { 2 } else { 4 };
+        if key.hash24_words(role.bound_to_call().then(call), &[short.word], bytes) != short.mac {
             return Err(CookieFault::BadMac);
         }
         let target = match head & 0xf {
@@ -311,6 +302,37 @@ impl CookieKeys {
         }
         let target = raw.target(head & 0xf).ok_or(CookieFault::Malformed)?;
         Ok(Cookie { role, target })
+    }
+}
+
+/// Signs the cookies of one call; see [`CookieKeys::bind`].
+#[derive(Clone, Copy)]
+pub struct Binding<'a> {
+    keys: &'a CookieKeys,
+    bound: Bound,
+}
+
+impl Binding<'_> {
+    /// [`CookieKeys::sign`] for a Record-Route that leads to a node.
+    #[inline]
+    #[must_use]
+    pub fn sign_node(&self, role: Role, node: NodeId, out: &mut [u8; COOKIE_MAX]) -> usize {
+        let word = self.keys.head(role, 1) << 48 | u64::from(node.0) << 16;
+        short::write::<6>(word, self.bound.hash::<6>(word), out)
+    }
+
+    /// [`CookieKeys::sign`] for a Record-Route that leads nowhere by itself.
+    #[inline]
+    #[must_use]
+    pub fn sign_nothing(&self, role: Role, listener: PortTag, out: &mut [u8; COOKIE_MAX]) -> usize {
+        let word = self.keys.head(role, 0) << 48 | u64::from(listener.0) << 32;
+        short::write::<4>(word, self.bound.hash::<4>(word), out)
+    }
+
+    /// [`CookieKeys::sign`] for any other Record-Route of the call.
+    #[must_use]
+    pub fn sign(&self, role: Role, target: &CookieTarget, call: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
+        self.keys.sign(role, target, Some(call), out)
     }
 }
 
@@ -545,14 +567,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_bound_to_a_call_and_what_is_not_are_never_hashed_at_one_length() {
+        let bytes = |target: &CookieTarget| HEAD_BYTES + target_len(kind(target)).unwrap();
+        let record_route = |target: &&CookieTarget| !matches!(target, CookieTarget::Contact { .. });
+
+        let all = targets();
+        let bound: Vec<usize> = all.iter().filter(record_route).map(|target| 8 + bytes(target)).collect();
+        assert!(all.iter().all(|target| !bound.contains(&bytes(target))));
+    }
+
+    #[test]
     fn texts_are_those_of_every_other_version() {
         let text = |role, target: &CookieTarget| String::from_utf8(signed(&keys(), role, target, 42)).unwrap();
         let all = targets();
-        assert_eq!(text(Role::EdgeFacing, &all[0]), "0raadrenfwrk2unby2ttea");
-        assert_eq!(text(Role::NodeFacing, &all[1]), "0rced55ln657tgntnwyherzlq");
-        assert_eq!(text(Role::EdgeFacing, &all[2]), "0raidrengaaabbce6gezt7vtsjvj7le");
-        assert_eq!(text(Role::Path, &all[6]), "0remdrenbaaeg3qaaaaaaaaaaaaaaaaaaxcpdouz5fsqngizwx");
-        assert_eq!(text(Role::Contact, &all[5]), "0rhmdrengaaabbce6geaaq3oaaaaaaaaaaaaaaaaaac4j4mlvduiw7kkjxcy");
+        assert_eq!(text(Role::EdgeFacing, &all[0]), "0raadrencbplwa2artb24q");
+        assert_eq!(text(Role::NodeFacing, &all[1]), "0rced55ln65533gsnzcqvdfny");
+        assert_eq!(text(Role::EdgeFacing, &all[2]), "0raidrengaaabbce6gqtakywp7wledy");
+        assert_eq!(text(Role::Path, &all[6]), "0remdrenbaaeg3qaaaaaaaaaaaaaaaaaaxcpdo6skp2ftj2ezq");
+        assert_eq!(text(Role::Contact, &all[5]), "0rhmdrengaaabbce6geaaq3oaaaaaaaaaaaaaaaaaac4j4ndzo6ibbm55vv4");
         assert_eq!(PortTag::of_listener("phones"), PortTag(27788));
         assert_eq!(PortTag::of_worker_port(false, 3), PortTag(0x8003));
         assert_eq!(PortTag::of_worker_port(true, 3), PortTag(0xc003));

@@ -3,6 +3,8 @@
 //! Owns key derivation and the SipHash forms that the hot path uses. Everything here is the same on
 //! every instance and in every version: tables, branches and cookies of one are read by another.
 
+use super::Wide;
+
 /// A SipHash key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key(pub u64, pub u64);
@@ -35,35 +37,39 @@ impl Key {
         Sip::<2, 4>::new(self).of_bytes(bytes)
     }
 
-    /// SipHash-2-4 of one or two words, little-endian: what most cookies are signed by.
+    /// SipHash-1-3 of two words, without the block that tells their number, which is always the same:
+    /// a hash that [`Key::hash13`] never gives under the same key but by chance.
     #[inline]
     #[must_use]
-    pub(super) fn hash24_short(&self, word: u64, more: Option<u64>) -> u64 {
-        let mut state = Sip::<2, 4>::new(self);
-        state.absorb(word);
-        if let Some(more) = more {
-            state.absorb(more);
-        }
-        state.finish()
+    pub(crate) fn hash13_pair(&self, one: u64, other: u64) -> u64 {
+        let mut state = Sip::<1, 3>::new(self);
+        state.absorb(one);
+        state.absorb(other);
+        state.ended()
     }
 
-    /// A SipHash-1-3 that is fed part by part. What is absorbed must tell by its first word how much
-    /// follows: nothing else keeps one list of parts apart from another.
+    /// SipHash-2-4 of eight bytes, little-endian, and of what [`Bound::hash`] is given behind them.
     #[inline]
     #[must_use]
-    pub(crate) fn keyed13(&self, lengths: u64) -> Keyed13 {
+    pub(super) fn bind(&self, word: u64) -> Bound {
         let mut state = Sip::new(self);
-        state.absorb(lengths);
-        Keyed13(state)
+        state.absorb(word);
+        Bound(state)
     }
 
-    /// SipHash-2-4 of `words`, little-endian.
+    /// SipHash-2-4 of `bytes` bytes, the first in the highest of the first word, with zeros behind them;
+    /// in front of them those of `bound`.
     #[inline]
     #[must_use]
-    pub(super) fn hash24_words(&self, words: impl Iterator<Item = u64>) -> u64 {
+    pub(super) fn hash24_words(&self, bound: Option<u64>, words: &[u64], bytes: usize) -> u64 {
         let mut state = Sip::<2, 4>::new(self);
-        words.for_each(|word| state.absorb(word));
-        state.finish()
+        bound.into_iter().for_each(|word| state.absorb(word));
+        let mut words = words.iter().map(|word| word.swap_bytes());
+        words.by_ref().take(bytes / 8).for_each(|word| state.absorb(word));
+        let last = words.next().filter(|_| !bytes.is_multiple_of(8)).unwrap_or_default();
+        let all = bytes + if bound.is_some() { 8 } else { 0 };
+        state.absorb(last | (all as u64) << 56);
+        state.ended()
     }
 
     /// A hash for tables within one process, quicker than SipHash: what it gives must not be shown, and
@@ -106,37 +112,33 @@ impl Key {
             state.absorb_padded(last);
             state.absorb(last.len() as u64 | u64::from(u32::MAX) << 32);
         }
-        state.finish()
+        // The number of bytes, modulo 256, in the top byte.
+        let words = |part: &&[u8]| part.len().div_ceil(8);
+        let all = parts.iter().map(words).sum::<usize>() + parts.len().div_ceil(2);
+        state.absorb((all as u64) << 59);
+        state.ended()
     }
 }
 
-/// See [`Key::keyed13`].
-pub(crate) struct Keyed13(Sip<1, 3>);
+/// A SipHash-2-4 that has taken in eight bytes; see [`Key::bind`].
+#[derive(Clone, Copy)]
+pub(super) struct Bound(Sip<2, 4>);
 
-impl Keyed13 {
-    /// Takes in one word.
-    #[inline]
-    pub(crate) fn word(&mut self, word: u64) {
-        self.0.absorb(word);
-    }
-
-    /// Takes in bytes, zeros behind them up to a multiple of eight.
-    #[inline]
-    pub(crate) fn padded(&mut self, bytes: &[u8]) {
-        self.0.absorb_padded(bytes);
-    }
-
-    /// The hash.
-    #[inline]
-    pub(crate) fn finish(self) -> u64 {
+impl Bound {
+    /// The hash of the eight bytes and of the upper `BYTES` bytes of `word`, less than eight; those below
+    /// are zero.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn hash<const BYTES: u64>(mut self, word: u64) -> u64 {
+        self.0.absorb(word.swap_bytes() | (8 + BYTES) << 56);
         self.0.ended()
     }
 }
 
 /// SipHash of whole words, `C` rounds a word and `D` at the end.
+#[derive(Clone, Copy)]
 struct Sip<const C: usize, const D: usize> {
     v: [u64; 4],
-    words: u64,
 }
 
 impl<const C: usize, const D: usize> Sip<C, D> {
@@ -148,7 +150,7 @@ impl<const C: usize, const D: usize> Sip<C, D> {
             key.0 ^ 0x6c79_6765_6e65_7261,
             key.1 ^ 0x7465_6462_7974_6573,
         ];
-        Self { v, words: 0 }
+        Self { v }
     }
 
     #[inline]
@@ -173,7 +175,6 @@ impl<const C: usize, const D: usize> Sip<C, D> {
             self.round();
         }
         self.v[0] ^= word;
-        self.words += 1;
     }
 
     #[inline]
@@ -195,13 +196,6 @@ impl<const C: usize, const D: usize> Sip<C, D> {
         }
         let last = if rest.is_empty() { 0 } else { tail(bytes, rest) };
         self.absorb(last | (bytes.len() as u64) << 56);
-        self.ended()
-    }
-
-    #[inline]
-    fn finish(mut self) -> u64 {
-        // The number of bytes, modulo 256, in the top byte.
-        self.absorb(self.words << 59);
         self.ended()
     }
 
@@ -232,8 +226,12 @@ pub struct Secrets {
     pub table: Key,
     /// Marks.
     pub marks: Key,
-    /// Via branches.
+    /// What a branch of ours tells transactions by.
+    pub identity: Wide,
+    /// The same, of what is too long for that or bears no branch.
     pub branch: Key,
+    /// The tag of a branch of ours.
+    pub via_tag: Key,
     /// Owner of a transaction.
     pub owner: Key,
     /// To tags of our own replies.
@@ -261,7 +259,9 @@ impl Secrets {
         Self {
             table: key("table"),
             marks: key("marks"),
+            identity: Wide::derive(&key("identity")),
             branch: key("branch"),
+            via_tag: key("via-tag"),
             owner: key("owner"),
             to_tag: key("to-tag"),
             call: key("call"),
@@ -299,9 +299,12 @@ mod tests {
         }
 
         #[test]
-        fn a_hash_of_words_is_siphash_of_their_bytes(words in prop::collection::vec(any::<u64>(), 0..40), a: u64, b: u64) {
-            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            prop_assert_eq!(Key(a, b).hash24_words(words.into_iter()), Key(a, b).hash24(&bytes));
+        fn a_hash_of_words_is_siphash_of_their_bytes(bytes in prop::collection::vec(any::<u8>(), 0..80), call: Option<u64>, a: u64, b: u64) {
+            let mut padded = bytes.clone();
+            padded.resize(bytes.len().next_multiple_of(8) + 8, 0);
+            let words: Vec<u64> = padded.as_chunks().0.iter().map(|word| u64::from_be_bytes(*word)).collect();
+            let all: Vec<u8> = call.iter().flat_map(|call| call.to_le_bytes()).chain(bytes.iter().copied()).collect();
+            prop_assert_eq!(Key(a, b).hash24_words(call, &words, bytes.len()), Key(a, b).hash24(&all));
         }
     }
 
@@ -314,9 +317,11 @@ mod tests {
         }
 
         #[test]
-        fn a_short_hash_is_that_of_its_words(word: u64, more: Option<u64>, a: u64, b: u64) {
-            let words = std::iter::once(word).chain(more);
-            prop_assert_eq!(Key(a, b).hash24_short(word, more), Key(a, b).hash24_words(words));
+        fn a_bound_hash_is_that_of_its_bytes(call: u64, word: u64, a: u64, b: u64) {
+            let bytes = [call.to_le_bytes(), word.to_be_bytes()].concat();
+            let bound = Key(a, b).bind(call);
+            prop_assert_eq!(bound.hash::<6>(word >> 16 << 16), Key(a, b).hash24(&bytes[..14]));
+            prop_assert_eq!(bound.hash::<4>(word >> 32 << 32), Key(a, b).hash24(&bytes[..12]));
         }
     }
 
@@ -352,13 +357,13 @@ mod tests {
     fn derived_keys_are_fixed_differ_from_each_other_and_depend_on_every_byte() {
         let secrets = |bytes: &[u8; 32]| {
             let s = Secrets::derive(bytes);
-            [s.table, s.marks, s.branch, s.owner, s.to_tag, s.call, s.index]
+            [s.table, s.marks, s.branch, s.via_tag, s.owner, s.to_tag, s.call, s.index]
         };
         let zero = secrets(&[0; 32]);
         let mut words: Vec<u64> = zero.iter().flat_map(|key| [key.0, key.1]).collect();
         words.sort_unstable();
         words.dedup();
-        assert_eq!(words.len(), 14);
+        assert_eq!(words.len(), 16);
         for place in 0..32 {
             let mut bytes = [0; 32];
             bytes[place] = 1;

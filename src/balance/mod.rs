@@ -20,9 +20,11 @@ mod short;
 mod table;
 mod vitals;
 mod watch;
+mod wide;
 
 pub use cookie::{
-    COOKIE_MAX, Cookie, CookieFault, CookieKey, CookieKeys, CookieTarget, KeysError, MARK, PortTag, Role, has_mark,
+    Binding, COOKIE_MAX, Cookie, CookieFault, CookieKey, CookieKeys, CookieTarget, KeysError, MARK, PortTag, Role,
+    has_mark,
 };
 pub use explain::{Explanation, explain};
 pub use key::{Key, Secrets};
@@ -36,3 +38,5 @@ pub use set::{
 pub use table::{RANKS, Ranked, SLOTS, Table};
 pub use vitals::Vitals;
 pub use watch::HealthPolicy;
+pub(crate) use wide::WIDE_MAX;
+pub use wide::Wide;

@@ -45,6 +45,21 @@ pub enum Intent {
     Stop,
 }
 
+impl Intent {
+    /// All, as files and commands write them.
+    pub const WORDS: [(&'static str, Self); 3] = [("serve", Self::Serve), ("drain", Self::Drain), ("stop", Self::Stop)];
+
+    /// As files and commands write it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Drain => "drain",
+            Self::Stop => "stop",
+        }
+    }
+}
+
 /// What is observed of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
@@ -55,6 +70,21 @@ pub enum Health {
     Probing,
     /// It does not answer.
     Down,
+}
+
+impl Health {
+    /// All, worst last.
+    pub const ALL: [Self; 3] = [Self::Up, Self::Probing, Self::Down];
+
+    /// As `status` and metrics write it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Probing => "probing",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// One address of a node.
@@ -146,6 +176,21 @@ pub enum Refusal {
     Unresolved,
     /// This worker avoids it for a moment, after an error of its own.
     Avoided,
+}
+
+impl Refusal {
+    /// As `explain` and `status` write it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Draining => "draining",
+            Self::Down => "down",
+            Self::Closed => "takes no new calls for a while",
+            Self::Unresolved => "its name has no address",
+            Self::Avoided => "avoided after an error",
+        }
+    }
 }
 
 #[cfg(test)]

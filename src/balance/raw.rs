@@ -138,11 +138,11 @@ impl Raw {
         }
     }
 
-    /// The MAC over the bytes, in whole words, and the hash of the call that it is bound to. The
-    /// first byte tells how many words there are, so no two cookies are the same to it.
+    /// The MAC over the hash of the call that it is bound to, if it is, and the bytes. What is bound and
+    /// what is not are never of one length, so no two cookies are the same to it.
     #[inline]
     pub(super) fn mac(&self, key: &Key, call: Option<u64>) -> u64 {
-        key.hash24_words(self.words.iter().take(self.len.div_ceil(8)).copied().chain(call))
+        key.hash24_words(call, &self.words, self.len)
     }
 
     /// Takes off the MAC behind the first `len` bytes, and with it what follows.

@@ -3,7 +3,6 @@
 //! Same text as `raw` makes of them, which `cookie` takes for all others. Head, target and MAC of
 //! these fit 128 bits, so nothing is packed or unpacked through memory.
 
-use super::Key;
 use super::base32;
 use super::cookie::{COOKIE_MAX, MARK, VERSION};
 
@@ -16,9 +15,9 @@ pub(super) struct Short {
 }
 
 /// Writes a cookie whose head and target are the upper `BYTES` bytes, 4 or 6, of `word`.
+/// `mac` is over them.
 #[inline(always)]
-pub(super) fn sign<const BYTES: usize>(key: &Key, word: u64, call: Option<u64>, out: &mut [u8; COOKIE_MAX]) -> usize {
-    let mac = key.hash24_short(word, call);
+pub(super) fn write<const BYTES: usize>(word: u64, mac: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
     let target = 8 * BYTES;
     let (high, low) = (word | mac >> target, mac << (64 - target));
     let (mark, room) = out.split_at_mut(MARK.len());

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use ipnet::IpNet;
 
@@ -15,7 +16,7 @@ use super::health::health;
 use super::policy::{keys, method, policy};
 use super::ports::{Local, word};
 use crate::balance::{HealthPolicy, HostMatch, Intent, NODES_MAX, NodeId, NodeSpec, PlanSpec, Rule, SetIx, SetSpec};
-use crate::control::Addresses;
+use crate::control::{Added, Addresses, Listed, Overlay};
 use crate::packet::{PortId, PortRole};
 
 /// Longest name of a set or node, bytes.
@@ -75,13 +76,7 @@ impl Cluster {
 
     /// Names of nodes that need an address.
     pub(super) fn names(&self) -> Vec<String> {
-        let hosts = self.nodes.iter().flat_map(|node| &node.addresses);
-        let mut names: Vec<String> = hosts
-            .filter_map(|(host, _, _)| match host {
-                Host::Name(name) => Some(name.clone()),
-                Host::Ip(_) => None,
-            })
-            .collect();
+        let mut names: Vec<String> = self.nodes.iter().flat_map(|node| names_of(&node.addresses)).cloned().collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -91,12 +86,30 @@ impl Cluster {
         self.written
     }
 
-    /// The whole of what a plan is built of, with what the names of nodes resolved to.
-    pub(super) fn spec(&self, found: &Addresses) -> Result<PlanSpec, Faults> {
+    /// The nodes of the file.
+    pub(super) fn listed(&self) -> Vec<Listed> {
+        let of = |node: &Node| {
+            let set = self.sets.get(usize::from(node.set.0)).map(|set| set.name.clone()).unwrap_or_default();
+            let NodeSpec { name, intent, weight, .. } = &node.spec;
+            Listed { set, name: name.clone(), id: node.id, intent: *intent, weight: *weight }
+        };
+        self.nodes.iter().map(of).collect()
+    }
+
+    /// The whole of what a plan is built of, with what the names of nodes resolved to and what was
+    /// changed at run time.
+    pub(super) fn spec(&self, found: &Addresses, overlay: &Overlay) -> Result<PlanSpec, Faults> {
         let mut faults = Vec::new();
         let mut sets = self.sets.clone();
-        for node in &self.nodes {
+        let added: Vec<Node> = overlay.added.iter().filter_map(|added| self.added(added).ok()).collect();
+        for node in self.nodes.iter().chain(&added) {
+            let over = overlay.of(&node.spec.name);
+            if over.removed {
+                continue;
+            }
             let mut spec = node.spec.clone();
+            spec.intent = over.intent.unwrap_or(spec.intent);
+            spec.weight = over.weight.unwrap_or(spec.weight);
             for (place, (host, port, fault)) in spec.addrs.iter_mut().zip(&node.addresses) {
                 match self.resolve(host, found) {
                     // What `node` checks of literal addresses.
@@ -118,6 +131,53 @@ impl Cluster {
         } else {
             Err(Faults(faults))
         }
+    }
+
+    /// Which names a node to be added needs an address for.
+    pub(super) fn admit(&self, added: &Added) -> Result<Vec<String>, String> {
+        Ok(names_of(&self.added(added)?.addresses).cloned().collect())
+    }
+
+    /// A node that is added at run time, checked as those of the file are.
+    fn added(&self, added: &Added) -> Result<Node, String> {
+        word("node", &added.name, NAME_MAX)?;
+        let set = self.sets.iter().zip(0..).find(|(set, _)| set.name == added.set).map(|(_, ix)| SetIx(ix));
+        let mut addresses = Vec::new();
+        for text in std::iter::once(&added.address).chain(&added.pair) {
+            let (host, port) = address::host_port(text)?;
+            let port = port.unwrap_or(SIP_PORT);
+            if let Some(text) = self.unfit(&host, port).into_iter().next() {
+                return Err(text);
+            }
+            let fault = Fault::of_file(Path::new(&format!("node `{}`, added at run time", added.name)), "");
+            addresses.push((host, port, fault));
+        }
+        let spec = NodeSpec {
+            name: added.name.clone(),
+            id: Some(added.node_id()),
+            addrs: [None; 2],
+            weight: added.weight,
+            labels: added.labels.clone().into_iter().collect(),
+            intent: added.intent,
+        };
+        Ok(Node { set: set.unwrap_or(SetIx(u16::MAX)), id: added.node_id(), spec, addresses })
+    }
+
+    /// What is wrong with an address of a node, as far as it is one.
+    fn unfit(&self, host: &Host, port: u16) -> Vec<String> {
+        let Host::Ip(ip) = *host else { return Vec::new() };
+        let mut faults = Vec::new();
+        if ip.is_unspecified() || ip.is_multicast() {
+            faults.push(format!("{ip} is no address of one node; its own address is right"));
+        } else if !self.speaks(ip) {
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            faults.push(format!("no `[[node_side]]` is {family}; one that is, or another address, is right"));
+        }
+        let addr = SocketAddr::new(ip, port);
+        if self.binds.contains(&addr) {
+            faults.push(format!("{addr} is sipring itself; the node's own address is right"));
+        }
+        faults
     }
 
     fn resolve(&self, host: &Host, found: &Addresses) -> Result<IpAddr, String> {
@@ -167,11 +227,11 @@ impl Cluster {
         }
         self.sets.push(SetSpec { name: name.clone(), slots_log2, keys, policy, nodes: Vec::new() });
         for node in &set.node {
-            self.node(node, ix, local, source);
+            self.node(node, ix, source);
         }
     }
 
-    fn node(&mut self, node: &file::Node, set: SetIx, local: &Local, source: &mut Source) {
+    fn node(&mut self, node: &file::Node, set: SetIx, source: &mut Source) {
         let name = node.name.get_ref();
         if let Err(text) = word("node", name, NAME_MAX) {
             source.fault(node.name.span(), text);
@@ -189,11 +249,10 @@ impl Cluster {
         }
         let mut addresses = Vec::new();
         for text in std::iter::once(&node.address).chain(&node.pair) {
-            addresses.extend(self.address(text, set, &addresses, local, source));
+            addresses.extend(self.address(text, set, &addresses, source));
         }
         let weight = node.weight.as_ref().and_then(|weight| source.within("weight", weight, 1..65_536));
-        let intents = [("serve", Intent::Serve), ("drain", Intent::Drain), ("stop", Intent::Stop)];
-        let intent = node.intent.as_ref().and_then(|word| source.choice("intent", word, &intents));
+        let intent = node.intent.as_ref().and_then(|word| source.choice("intent", word, &Intent::WORDS));
         let spec = NodeSpec {
             id,
             name: name.clone(),
@@ -210,7 +269,6 @@ impl Cluster {
         text: &Text,
         set: SetIx,
         own: &[(Host, u16, Fault)],
-        local: &Local,
         source: &mut Source,
     ) -> Option<(Host, u16, Fault)> {
         let (host, port) = match address::host_port(text.get_ref()) {
@@ -220,22 +278,8 @@ impl Cluster {
                 return None;
             }
         };
-        if let Host::Ip(ip) = host {
-            if ip.is_unspecified() || ip.is_multicast() {
-                source.fault(text.span(), format!("{ip} is no address of one node; its own address is right"));
-            } else if !self.speaks(ip) {
-                let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
-                source.fault(
-                    text.span(),
-                    format!("no `[[node_side]]` is {family}; one that is, or another address, is right"),
-                );
-            }
-            if let Some(port) = local.ports.iter().find(|own| own.local.bind == SocketAddr::new(ip, port)) {
-                source.fault(
-                    text.span(),
-                    format!("{} is sipring itself; the node's own address is right", port.local.bind),
-                );
-            }
+        for fault in self.unfit(&host, port) {
+            source.fault(text.span(), fault);
         }
         let same = |(other, number, _): &(Host, u16, Fault)| *other == host && *number == port;
         let others = self.nodes.iter().filter(|node| node.set == set);
@@ -309,4 +353,11 @@ impl Cluster {
             self.rules.push(all(None, SetIx(0)));
         }
     }
+}
+
+fn names_of(addresses: &[(Host, u16, Fault)]) -> impl Iterator<Item = &String> {
+    addresses.iter().filter_map(|(host, _, _)| match host {
+        Host::Name(name) => Some(name),
+        Host::Ip(_) => None,
+    })
 }

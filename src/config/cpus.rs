@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::fault::{Fault, Faults, Source};
 use super::file::{Number, Text};
+use crate::datapath::Steered;
 
 /// Most workers.
 pub const WORKERS_MAX: usize = 256;
@@ -35,9 +36,22 @@ impl Workers {
     }
 }
 
+/// How packets come in and leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatapathChoice {
+    /// io_uring if the kernel has and allows it, else plain sockets.
+    Auto,
+    /// io_uring.
+    Uring,
+    /// Plain sockets.
+    Mmsg,
+}
+
 /// The tuning of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus {
+    /// How packets come in and leave.
+    pub datapath: DatapathChoice,
     /// Where workers run.
     pub workers: Workers,
     /// Packet slots of the pool.
@@ -54,11 +68,14 @@ pub struct Cpus {
     pub mail_max: usize,
     /// Requests are handled by their owner only.
     pub owner_handoff: bool,
+    /// How datagrams are shared out among the workers; none: the best that the kernel allows.
+    pub steering: Option<Steered>,
 }
 
 impl Default for Cpus {
     fn default() -> Self {
         Self {
+            datapath: DatapathChoice::Auto,
             workers: Workers::Free(1),
             packets: 8_192,
             batch: 64,
@@ -67,6 +84,7 @@ impl Default for Cpus {
             connected_max: 64,
             mail_max: 4_096,
             owner_handoff: false,
+            steering: None,
         }
     }
 }
@@ -83,6 +101,7 @@ struct File {
     connected_max: Option<Number>,
     mail_max: Option<Number>,
     owner_handoff: Option<bool>,
+    steering: Option<Text>,
 }
 
 /// `workers`: a list of cpus or a count.
@@ -127,14 +146,22 @@ impl Cpus {
 
     fn check(file: &File, source: &mut Source) -> Self {
         let default = Self::default();
-        if let Some(word) = &file.datapath {
-            source.choice("datapath", word, &[("mmsg", ())]);
-        }
+        let choices =
+            [("auto", DatapathChoice::Auto), ("uring", DatapathChoice::Uring), ("mmsg", DatapathChoice::Mmsg)];
+        let datapath = file.datapath.as_ref().and_then(|word| source.choice("datapath", word, &choices));
+        let ways = [
+            ("auto", None),
+            ("ebpf", Some(Steered::Ebpf)),
+            ("cbpf", Some(Steered::Cbpf)),
+            ("tuple", Some(Steered::Tuple)),
+        ];
+        let steering = file.steering.as_ref().and_then(|word| source.choice("steering", word, &ways)).flatten();
         let mut number = |what: &str, number: &Option<Number>, bounds: std::ops::Range<i64>, default: usize| {
             let value = number.as_ref().and_then(|number| source.within(what, number, bounds));
             value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
         };
         let cpus = Self {
+            datapath: datapath.unwrap_or(default.datapath),
             packets: number("packets", &file.packets, 256..(1 << 24) + 1, default.packets as usize) as u32,
             batch: number("batch", &file.batch, 1..1_025, default.batch),
             receive_buffer: number(
@@ -148,6 +175,7 @@ impl Cpus {
             connected_max: number("connected_max", &file.connected_max, 0..1_025, default.connected_max),
             mail_max: number("mail_max", &file.mail_max, 16..(1 << 20) + 1, default.mail_max),
             owner_handoff: file.owner_handoff.unwrap_or(default.owner_handoff),
+            steering,
             workers: file.workers.as_ref().map_or(default.workers, |choice| workers(choice, source)),
         };
         let least = u64::from(cpus.workers.count()) * 2 * cpus.batch as u64;

@@ -33,6 +33,10 @@ pub(super) struct File {
     pub(super) dns: Dns,
     #[serde(default)]
     pub(super) health: Health,
+    #[serde(default)]
+    pub(super) admin: Admin,
+    #[serde(default)]
+    pub(super) log: Log,
 }
 
 #[derive(Deserialize)]
@@ -134,4 +138,18 @@ pub(super) struct Health {
     pub(super) busy_percent: Option<Number>,
     pub(super) ejected_s: Option<Number>,
     pub(super) ejected_max_percent: Option<Number>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) bind: Option<Text>,
+    pub(super) token_file: Option<Text>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) format: Option<Text>,
+    pub(super) level: Option<Text>,
 }

@@ -5,25 +5,32 @@
 //! socket and creates nothing: that is for `serve`.
 
 mod address;
+mod admin;
 mod cluster;
 mod cpus;
 mod fault;
 mod file;
 mod health;
+mod log;
+mod machine;
 mod policy;
 mod ports;
 mod secret;
 mod size;
+mod tune;
 
-pub use cpus::{Cpus, WORKERS_MAX, Workers};
+pub use cpus::{Cpus, DatapathChoice, WORKERS_MAX, Workers};
 pub use fault::{Fault, Faults};
+pub use log::{Log, LogFormat};
+pub use machine::{Interface, Machine};
 pub use secret::ClusterSecret;
+pub use tune::tuned;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::balance::PlanSpec;
-use crate::control::{Addresses, DnsOptions};
+use crate::control::{Added, Addresses, AdminOptions, DnsOptions, Listed, Overlay};
 use crate::shard::{self, NodeSide, Port, RINGING_MAX_S};
 use cluster::Cluster;
 use fault::Source;
@@ -52,6 +59,10 @@ pub struct Config {
     pub drain_max_s: u32,
     /// How names are resolved.
     pub dns: DnsOptions,
+    /// Where the admin side listens, and whom it answers.
+    pub admin: AdminOptions,
+    /// How the log is written.
+    pub log: Log,
     /// Where workers run, with which buffers.
     pub cpus: Cpus,
     /// The file of the cluster's secret.
@@ -89,6 +100,8 @@ impl Config {
         let drain_max_s = whole(&file.drain_max_s, "drain_max_s", 0..86_401, 32, &mut source);
         let dns = dns(&file.dns, &mut source);
         let aliases = ports::aliases(&file.aliases, &mut source);
+        let admin = admin::read(&file.admin, path, &mut source);
+        let log = log::read(&file.log, &mut source);
         let secret_file = file.cluster_secret_file.as_deref().unwrap_or(SECRET_FILE);
         let secret_file = path.parent().unwrap_or(Path::new("")).join(secret_file);
         let warnings = source.verdict()?;
@@ -101,12 +114,39 @@ impl Config {
             shard: options,
             drain_max_s,
             dns,
+            admin,
+            log,
             cpus,
             secret_file,
             secret: None,
             warnings,
             cluster,
         })
+    }
+
+    /// Reads where the admin side listens and whom it answers, and nothing else of the file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or parsed, and what is wrong with that part of it.
+    pub fn read_admin(file: &Path) -> Result<AdminOptions, Faults> {
+        let mut source = Source::read(file)?;
+        let parsed: File = source.parse()?;
+        let admin = admin::read(&parsed.admin, file, &mut source);
+        source.verdict().map(|_| admin)
+    }
+
+    /// The nodes of the file, sets in order.
+    #[must_use]
+    pub fn listed(&self) -> Vec<Listed> {
+        self.cluster.listed()
+    }
+
+    /// Which names a node to be added at run time needs an address for.
+    ///
+    /// # Errors
+    /// What is wrong with its name or addresses, and what would be right.
+    pub fn admit(&self, added: &Added) -> Result<Vec<String>, String> {
+        self.cluster.admit(added)
     }
 
     /// Names of nodes that must have an address before there is a plan.
@@ -126,7 +166,15 @@ impl Config {
     /// # Errors
     /// The nodes whose names have no address that the node side can reach.
     pub fn plan_spec(&self, found: &Addresses) -> Result<PlanSpec, Faults> {
-        self.cluster.spec(found)
+        self.plan_spec_over(found, &Overlay::default())
+    }
+
+    /// The same with what was changed at run time.
+    ///
+    /// # Errors
+    /// As [`Config::plan_spec`], of added nodes as well.
+    pub fn plan_spec_over(&self, found: &Addresses, overlay: &Overlay) -> Result<PlanSpec, Faults> {
+        self.cluster.spec(found, overlay)
     }
 
     /// What differs between this configuration and `next` beyond sets, nodes, rules and trusted
@@ -143,6 +191,8 @@ impl Config {
             ("marks_max", ours.marks_max != theirs.marks_max),
             ("drain_max_s", self.drain_max_s != next.drain_max_s),
             ("dns", self.dns != next.dns),
+            ("admin", self.admin != next.admin),
+            ("log", self.log != next.log),
             ("cluster secret", next.secret.is_some() && self.secret != next.secret),
             ("tuning", self.cpus != next.cpus),
         ]

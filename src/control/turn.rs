@@ -6,15 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc as letters, oneshot};
+use tokio::sync::mpsc as letters;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::dns::NameTable;
 use super::drain::Drain;
 use super::health::{self, Checks};
+use super::queue::{self, Change, Over, Queue, What};
 use super::signals::{Asked, Signals};
-use super::{Hooks, Letter, Options, Wish};
+use super::view::{self, Reloads, View};
+use super::{Edit, Hooks, Letter, Options, Overlay, Refusal, Reply, Wish};
 use crate::balance::Plan;
 use crate::shard::{Names, State};
 
@@ -25,15 +27,12 @@ const ASKS_MAX: usize = 256;
 /// Ticks between two looks at how a drain goes on; each reads the whole table of marks.
 const DRAIN_TICKS: u32 = 5;
 
-/// A plan to come.
-struct Change {
-    /// None: what is in force, built anew because a name has other addresses.
-    wish: Option<Wish>,
-    /// Whom to tell; several reloads may have become one.
-    replies: Vec<oneshot::Sender<Result<(), String>>>,
+/// A plan that was built: for which change, through which overlay, what the overlay lost by it.
+struct Built {
+    change: Change,
+    over: Over,
+    plan: Result<Plan, String>,
 }
-
-type Built = (Change, Result<Plan, String>);
 
 /// Everything that control knows.
 pub(super) struct Turn {
@@ -42,8 +41,10 @@ pub(super) struct Turn {
     names: NameTable,
     state: State,
     wish: Wish,
-    next: Option<Change>,
+    overlay: Arc<Overlay>,
+    queue: Queue,
     building: JoinSet<Built>,
+    reloads: Reloads,
     names_changed: bool,
     drain: Option<Drain>,
     checks: Checks,
@@ -70,8 +71,10 @@ impl Turn {
             names,
             state,
             wish,
-            next: None,
+            overlay: Arc::default(),
+            queue: Queue::default(),
             building: JoinSet::new(),
+            reloads: Reloads::default(),
             names_changed: false,
             drain: None,
             checks,
@@ -112,6 +115,8 @@ impl Turn {
         match event {
             Event::Letter(Some(Letter::Reload(reply))) => self.reload(Some(reply)),
             Event::Signal(Asked::Reload) => self.reload(None),
+            Event::Letter(Some(Letter::Edit(edit, reply))) => self.edit(edit, reply),
+            Event::Letter(Some(Letter::View(reply))) => drop(reply.send(self.view())),
             Event::Letter(Some(Letter::Drain)) => self.start_drain(),
             Event::Signal(Asked::End) if self.drain.is_none() => self.start_drain(),
             // Nobody is left who could ask for anything.
@@ -120,82 +125,151 @@ impl Turn {
             Event::Signal(Asked::Print) => (self.hooks.print)(&self.status()),
             Event::Health => self.checks.work(),
             Event::Looked(learned) => self.looked(learned),
-            Event::Built(Some(built)) => self.adopt(built.0, built.1),
-            Event::Built(None) => refuse("the build of the plan failed", None),
+            Event::Built(Some(built)) => self.adopt(*built),
+            Event::Built(None) => tracing::error!(reason = "the build of the plan failed", "reload_refused"),
             Event::Tick => return self.tick(),
         }
         false
     }
 
-    fn reload(&mut self, reply: Option<oneshot::Sender<Result<(), String>>>) {
+    fn reload(&mut self, reply: Option<Reply>) {
         match (self.hooks.reload)() {
             Ok(wish) => {
-                let mut replies = self.next.take().map(|change| change.replies).unwrap_or_default();
-                replies.extend(reply);
-                let both: Vec<String> = self.wish.names.iter().chain(&wish.names).cloned().collect();
-                self.names.refresh(&both);
-                self.next = Some(Change { wish: Some(wish), replies });
+                self.queue.reload(wish, reply);
+                self.names.refresh(&self.wanted());
             }
-            Err(text) => refuse(&text, reply),
+            Err(text) => {
+                self.refused_reload(&text);
+                let outcome = Err(Refusal::Conflict(text));
+                reply.into_iter().for_each(|reply| drop(reply.send(outcome.clone())));
+            }
         }
+    }
+
+    fn edit(&mut self, mut edit: Edit, reply: Reply) {
+        if let Edit::Add(added) = &mut edit {
+            match (self.wish.admit)(added) {
+                Ok(names) => added.names = names,
+                Err(text) => return drop(reply.send(Err(Refusal::Invalid(text)))),
+            }
+        }
+        self.queue.edit(edit, reply);
+        self.names.pin(&self.wanted());
+    }
+
+    /// Names of nodes that are in force or on their way.
+    fn wanted(&self) -> Vec<String> {
+        let mut names = self.overlay.names();
+        names.extend(self.wish.names.iter().chain(self.queue.wanted()).cloned());
+        names
     }
 
     fn looked(&mut self, learned: super::dns::Learned) {
         self.names_changed |= learned.any;
-        if learned.node && self.next.is_none() {
-            self.next = Some(Change { wish: None, replies: Vec::new() });
+        if learned.node {
+            self.queue.names();
         }
     }
 
     /// Starts what can be started: lookups, and the build of a plan whose names are there.
     fn advance(&mut self) {
         self.names.start_due();
-        if !self.building.is_empty() {
-            return;
+        while self.building.is_empty() {
+            let ready = match self.queue.first() {
+                None => false,
+                Some(What::Reload(wish)) => {
+                    self.names.settled(&wish.names) && self.names.settled(&self.overlay.names())
+                }
+                Some(What::Edit(Edit::Add(added))) => self.names.settled(&added.names),
+                Some(What::Edit(_) | What::Names) => true,
+            };
+            let Some(change) = ready.then(|| self.queue.pop()).flatten() else { return };
+            self.build(change);
         }
-        let wish = |change: &Change| change.wish.clone().unwrap_or_else(|| self.wish.clone());
-        let Some(change) = self.next.take_if(|change| self.names.settled(&wish(change).names)) else { return };
-        let build = wish(&change).build;
+    }
+
+    fn build(&mut self, change: Change) {
+        let (build, over) = match &change.what {
+            What::Names => (&self.wish.build, Ok((Overlay::clone(&self.overlay), Vec::new()))),
+            What::Reload(wish) => (&wish.build, Ok(self.overlay.rebased(&wish.listed))),
+            What::Edit(edit) => {
+                (&self.wish.build, self.overlay.edited(edit, &self.wish.listed).map(|over| (over, Vec::new())))
+            }
+        };
+        let over = match over {
+            Ok(over) => over,
+            Err(refusal) => {
+                change.answer(&Err(refusal));
+                return self.names.pin(&self.wanted());
+            }
+        };
+        let build = build.clone();
         let (addresses, previous) = (self.names.addresses(), self.state.plan.clone());
         // A large table takes seconds; names and signals do not wait for it.
         self.building.spawn_blocking(move || {
-            let plan = build(&addresses, Some(&previous));
-            (change, plan)
+            let plan = build(&addresses, &over.0, Some(&previous));
+            Built { change, over, plan }
         });
     }
 
-    fn adopt(&mut self, change: Change, plan: Result<Plan, String>) {
+    fn adopt(&mut self, built: Built) {
+        let Built { change, over: (overlay, lost), plan } = built;
         let plan = match plan {
             Ok(plan) => plan,
-            Err(text) => {
-                if self.next.is_none() {
-                    self.names.pin(&self.wish.names);
-                    // What was looked up for the refused change may be news for the plan in force.
-                    self.next = change.wish.is_some().then(|| Change { wish: None, replies: Vec::new() });
-                }
-                let mut replies = change.replies.into_iter().peekable();
-                if replies.peek().is_none() {
-                    refuse(&text, None);
-                }
-                replies.for_each(|reply| refuse(&text, Some(reply)));
-                return;
-            }
+            Err(text) => return self.refused(change, text),
         };
         let (sets, nodes, rules) = (plan.sets.len(), plan.nodes.len(), plan.rules.len());
         self.state.plan = Arc::new(plan);
         self.state.evidence = health::evidence(&self.state.plan, self.options.workers);
         self.checks.adopt(self.state.plan.clone(), self.state.evidence.clone(), (self.hooks.clock_ms)());
         self.state.vitals = self.checks.news().unwrap_or_default();
-        let reloaded = change.wish.is_some();
-        self.wish = change.wish.unwrap_or_else(|| self.wish.clone());
-        if self.next.is_none() {
-            self.names.pin(&self.wish.names);
+        self.overlay = Arc::new(overlay);
+        let Change { what, replies } = change;
+        let reloaded = matches!(what, What::Reload(_));
+        match what {
+            What::Reload(wish) => self.wish = wish,
+            What::Edit(edit) => queue::tell(&edit),
+            What::Names => {}
         }
+        self.names.pin(&self.wanted());
         self.post_names();
         if reloaded {
+            queue::told_lost(&lost);
+            self.reloads.taken(view::unix_s());
             tracing::info!(sets, nodes, rules, "reload");
         }
-        change.replies.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
+        Change { what: What::Names, replies }.answer(&Ok(()));
+    }
+
+    fn refused(&mut self, change: Change, text: String) {
+        match &change.what {
+            What::Edit(_) => {}
+            What::Names => self.refused_reload(&text),
+            What::Reload(_) => {
+                self.refused_reload(&text);
+                // What was looked up for the refused change may be news for the plan in force.
+                self.queue.names();
+            }
+        }
+        self.names.pin(&self.wanted());
+        change.answer(&Err(Refusal::Conflict(text)));
+    }
+
+    fn refused_reload(&mut self, text: &str) {
+        self.reloads.refused(view::unix_s());
+        tracing::error!(reason = %text.replace('\n', " | "), "reload_refused");
+    }
+
+    fn view(&self) -> View {
+        View {
+            state: self.state.clone(),
+            // Marks are counted by who asks: a walk of the whole table is not for this loop.
+            status: self.checks.status(&[], (self.hooks.clock_ms)()),
+            listed: self.wish.listed.clone(),
+            rules_written: self.wish.rules_written,
+            overlay: self.overlay.clone(),
+            reloads: self.reloads,
+        }
     }
 
     fn start_drain(&mut self) {
@@ -234,12 +308,5 @@ impl Turn {
         self.names_changed = false;
         self.state.names = Arc::new(Names::new(self.names.addresses()));
         (self.hooks.post)(&self.state);
-    }
-}
-
-fn refuse(text: &str, reply: Option<oneshot::Sender<Result<(), String>>>) {
-    tracing::error!(reason = %text.replace('\n', " | "), "reload_refused");
-    if let Some(reply) = reply {
-        let _ = reply.send(Err(text.to_owned()));
     }
 }

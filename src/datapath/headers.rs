@@ -10,7 +10,8 @@ use std::ptr;
 use libc::{iovec, mmsghdr, msghdr};
 
 use super::address::Name;
-use super::errors;
+use super::{Batch, Counts, errors};
+use crate::packet::PortId;
 
 /// Headers, each tied for good to one address and one pointer to bytes.
 pub(super) struct Headers {
@@ -28,6 +29,29 @@ pub(super) struct Told {
     pub(super) len: usize,
     pub(super) truncated: bool,
     pub(super) source: Option<SocketAddr>,
+}
+
+impl Told {
+    /// Tells it to the last packet of `batch`, which the datagram is in and which came by `port`. One
+    /// of no use is dropped and counted.
+    #[inline]
+    pub(super) fn settle(self, port: PortId, batch: &mut Batch, counts: &mut Counts) {
+        let Some(packet) = batch.packets.last_mut() else { return };
+        // Port 0 means that the sender expects no answer; nothing can be sent there.
+        match self.source.filter(|source| source.port() != 0) {
+            Some(source) if !self.truncated => {
+                packet.received(self.len, port, source);
+                counts.received += 1;
+            }
+            _ => {
+                // The slot learns how much of it was written before it goes back.
+                packet.received(self.len, port, packet.source);
+                counts.truncated += u64::from(self.truncated);
+                counts.sourceless += u64::from(!self.truncated);
+                batch.packets.pop();
+            }
+        }
+    }
 }
 
 impl Headers {

@@ -56,21 +56,7 @@ impl Inbox {
             let (Some(packet), Some(told)) = (self.stock.pop(), self.headers.told(at)) else { break };
             // Filled where it stays: a packet just written is slow to move.
             batch.packets.push(packet);
-            let Some(packet) = batch.packets.last_mut() else { break };
-            // Port 0 means that the sender expects no answer; nothing can be sent there.
-            match told.source.filter(|source| source.port() != 0) {
-                Some(source) if !told.truncated => {
-                    packet.received(told.len, port, source);
-                    counts.received += 1;
-                }
-                _ => {
-                    // The slot learns how much of it was written before it goes back.
-                    packet.received(told.len, port, packet.source);
-                    counts.truncated += u64::from(told.truncated);
-                    counts.sourceless += u64::from(!told.truncated);
-                    batch.packets.pop();
-                }
-            }
+            told.settle(port, batch, counts);
         }
         Ok(came)
     }

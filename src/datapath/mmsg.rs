@@ -10,27 +10,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::gate::Gate;
 use super::inbox::Inbox;
-use super::outward::Outward;
 use super::poll::{self, Poll};
-use super::sockets::{SocketId, Sockets};
-use super::{Batch, Counts, Datapath, Options, UNFRAGMENTED_V4, UNFRAGMENTED_V6, Waker, errors};
-use crate::packet::{Endpoints, Event, Outbox, Outgoing, Packet, Pool, PortId, Trouble};
+use super::sockets::SocketId;
+use super::{Batch, Counts, Datapath, Options, STALL, Waker};
+use crate::packet::{Endpoints, Outbox, Packet, Pool, PortId};
 
 /// The number under which epoll knows the waker.
 const WAKER: u32 = u32::MAX;
 /// Turns after which epoll is asked although sockets are known to be full: the others get their turn.
 const POLL_EVERY: u32 = 8;
-/// How long a receive without a free slot sleeps: nothing tells when another thread frees one.
-const STALL: Duration = Duration::from_millis(1);
-/// Tries of one datagram at most: every failure for somebody else's error leaves it unsent.
-const TRIES_MAX: u32 = 5;
 /// Failed receives of one socket in one turn.
 const FAILURES_MAX: u32 = 4;
-/// Entries read from an error queue at once.
-const RETURNED_MAX: u32 = 256;
-/// Events kept for the next receive.
-const EVENTS_MAX: usize = 256;
 
 /// How the reading of one socket ended.
 enum Read {
@@ -45,16 +37,13 @@ enum Read {
 /// A datapath over plain sockets.
 pub struct Mmsg {
     inbox: Inbox,
-    outward: Outward,
-    sockets: Sockets,
+    gate: Gate,
     poll: Poll,
     /// Sockets to be read, each once.
     listed: VecDeque<SocketId>,
     turns_unpolled: u32,
-    events: Vec<Event>,
     pool: &'static Pool,
     waker: Waker,
-    counts: Counts,
 }
 
 impl Mmsg {
@@ -67,20 +56,17 @@ impl Mmsg {
         let batch = options.batch.clamp(1, 1_024);
         let mut this = Self {
             inbox: Inbox::new(pool, batch),
-            outward: Outward::new(batch),
-            sockets: Sockets::open(options)?,
+            gate: Gate::open(options, batch)?,
             poll: Poll::new()?,
             listed: VecDeque::new(),
             turns_unpolled: 0,
-            events: Vec::with_capacity(EVENTS_MAX),
             pool,
             waker,
-            counts: Counts::default(),
         };
         this.poll.watch(this.waker.fd(), WAKER)?;
-        let ids: Vec<_> = this.sockets.ids().collect();
+        let ids: Vec<_> = this.gate.sockets.ids().collect();
         for id in ids {
-            if let Some(open) = this.sockets.at(id) {
+            if let Some(open) = this.gate.sockets.at(id) {
                 this.poll.watch(open.fd(), id)?;
             }
         }
@@ -91,17 +77,15 @@ impl Mmsg {
     /// The address that a held port is bound to.
     #[must_use]
     pub fn local(&self, port: PortId) -> Option<SocketAddr> {
-        self.sockets.local(port)
+        self.gate.local(port)
     }
 
     fn make_places(&mut self) {
-        let places = self.sockets.places();
-        self.outward.sockets_max(places);
-        self.listed.reserve(places);
+        self.listed.reserve(self.gate.sockets.places());
     }
 
     fn list(&mut self, id: SocketId) {
-        if let Some(open) = self.sockets.at(id).filter(|open| !open.listed) {
+        if let Some(open) = self.gate.sockets.at(id).filter(|open| !open.listed) {
             open.listed = true;
             self.listed.push_back(id);
         }
@@ -118,16 +102,16 @@ impl Mmsg {
                 Read::More => self.listed.push_back(id),
                 Read::Stalled => {
                     self.listed.push_front(id);
-                    self.counts.stalls += 1;
+                    self.gate.counts.stalls += 1;
                     return Ok(false);
                 }
                 Read::Empty => {
-                    let leaves = self.sockets.at(id).is_some_and(|open| {
+                    let leaves = self.gate.sockets.at(id).is_some_and(|open| {
                         open.listed = false;
                         open.leaving
                     });
                     if leaves {
-                        self.sockets.close(id);
+                        self.gate.sockets.close(id);
                     }
                 }
             }
@@ -136,17 +120,17 @@ impl Mmsg {
     }
 
     fn read(&mut self, id: SocketId, batch: &mut Batch) -> io::Result<Read> {
-        if self.sockets.at(id).is_some_and(|open| open.failed) {
-            self.read_returned(id);
+        if self.gate.sockets.at(id).is_some_and(|open| open.failed) {
+            self.gate.read_returned(id);
         }
         for _ in 0..FAILURES_MAX {
-            let Some(open) = self.sockets.at(id) else { return Ok(Read::Empty) };
+            let Some(open) = self.gate.sockets.at(id) else { return Ok(Read::Empty) };
             let (fd, port) = (open.fd(), open.port);
             let asked = self.inbox.stock_up().min(batch.room());
             if asked == 0 {
                 return Ok(Read::Stalled);
             }
-            match self.inbox.receive(fd, port, asked, batch, &mut self.counts) {
+            match self.inbox.receive(fd, port, asked, batch, &mut self.gate.counts) {
                 Ok(came) if came < asked => return Ok(Read::Empty),
                 Ok(_) => return Ok(Read::More),
                 Err(libc::EAGAIN) => return Ok(Read::Empty),
@@ -156,7 +140,7 @@ impl Mmsg {
                 }
                 // Somebody's ICMP error, which the queue tells more of; datagrams wait behind it.
                 Err(_) => {
-                    self.read_returned(id);
+                    self.gate.read_returned(id);
                 }
             }
         }
@@ -169,7 +153,7 @@ impl Mmsg {
         for (id, failed) in self.poll.wait(wait)? {
             if id == WAKER {
                 self.waker.silence();
-            } else if let Some(open) = self.sockets.at(id) {
+            } else if let Some(open) = self.gate.sockets.at(id) {
                 open.failed = failed;
                 if !open.listed {
                     open.listed = true;
@@ -179,126 +163,23 @@ impl Mmsg {
         }
         Ok(())
     }
-
-    /// Empties the error queue of a socket; how many of its entries were errors of peers.
-    #[cold]
-    fn read_returned(&mut self, id: SocketId) -> u32 {
-        let Some(open) = self.sockets.at(id) else { return 0 };
-        open.failed = false;
-        let (fd, port) = (open.fd(), open.port);
-        let mut of_peers = 0;
-        for _ in 0..RETURNED_MAX {
-            let Some(returned) = errors::take_returned(fd) else { break };
-            self.counts.icmp += u64::from(returned.from_network);
-            of_peers += u32::from(returned.from_network);
-            if let (Some(to), Some(trouble)) = (returned.to, returned.trouble) {
-                self.tell(Event { port, to, trouble });
-            }
-        }
-        of_peers
-    }
-
-    /// Keeps an event for the next receive; the same one is told once.
-    fn tell(&mut self, event: Event) {
-        if self.events.contains(&event) {
-            return;
-        }
-        if self.events.len() < EVENTS_MAX {
-            self.events.push(event);
-        } else {
-            self.counts.events_lost += 1;
-        }
-    }
-
-    fn hand_events(&mut self, batch: &mut Batch) {
-        let count = self.events.len().min(batch.events_room());
-        for event in self.events.drain(..count) {
-            if !batch.events.contains(&event) {
-                batch.events.push(event);
-            }
-        }
-    }
-
-    /// Sends the run of one socket, a batch at a time.
-    fn send_run(&mut self, id: SocketId, sends: &[Outgoing]) {
-        let Some(open) = self.sockets.at(id) else {
-            self.counts.send_errors.other += self.outward.give_up(id);
-            return;
-        };
-        let connected = open.peer.is_some();
-        loop {
-            let loaded = self.outward.load(id, connected, sends);
-            if loaded == 0 {
-                return;
-            }
-            if !self.send_loaded(id, loaded, sends) {
-                self.counts.send_errors.full += self.outward.give_up(id);
-                return;
-            }
-        }
-    }
-
-    /// Sends the loaded headers, each of which is counted once. False if the socket is full: the
-    /// rest of them was given up, and so should be the rest of the run.
-    fn send_loaded(&mut self, id: SocketId, loaded: usize, sends: &[Outgoing]) -> bool {
-        let Some(fd) = self.sockets.at(id).map(|open| open.fd()) else { return false };
-        let (mut at, mut tries) = (0, 0);
-        while at < loaded {
-            self.counts.syscalls += 1;
-            // SAFETY: the headers were pointed at packets of the outbox, which `sends` borrows.
-            match unsafe { self.outward.headers.send(fd, at, loaded - at) } {
-                Ok(sent) => {
-                    self.counts.sent += sent as u64;
-                    (at, tries) = (at + sent, 0);
-                }
-                Err(libc::EINTR) => {}
-                Err(libc::EAGAIN) => {
-                    self.counts.send_errors.full += (loaded - at) as u64;
-                    return false;
-                }
-                Err(errno) => {
-                    tries += 1;
-                    // An error that came back for an earlier datagram, of whatever peer, fails the
-                    // next one unsent. So it is tried once more; and again as long as such come.
-                    let pending = self.read_returned(id) > 0;
-                    if tries == 1 || (pending && tries < TRIES_MAX) {
-                        self.counts.retried += 1;
-                        continue;
-                    }
-                    self.count_unsent(id, errno, at, sends);
-                    (at, tries) = (at + 1, 0);
-                }
-            }
-        }
-        true
-    }
-
-    #[cold]
-    fn count_unsent(&mut self, id: SocketId, errno: i32, at: usize, sends: &[Outgoing]) {
-        let trouble: Option<Trouble> = errors::count(errno, &mut self.counts.send_errors);
-        let port = self.sockets.at(id).map(|open| open.port);
-        let to = self.outward.loaded(at, sends).map(|outgoing| outgoing.egress.to);
-        if let (Some(trouble), Some(port), Some(to)) = (trouble, port, to) {
-            self.tell(Event { port, to, trouble });
-        }
-    }
 }
 
 impl Datapath for Mmsg {
     fn recv(&mut self, batch: &mut Batch, wait: Option<Duration>) -> io::Result<()> {
-        self.hand_events(batch);
+        self.gate.hand_events(batch);
         self.turns_unpolled += 1;
         if self.turns_unpolled >= POLL_EVERY {
             self.poll(Some(Duration::ZERO))?;
         }
         let mut slots = self.read_listed(batch)?;
         if slots && batch.is_empty() && batch.room() > 0 {
-            self.hand_events(batch);
+            self.gate.hand_events(batch);
             let wait = if batch.is_empty() { wait } else { Some(Duration::ZERO) };
             self.poll(wait)?;
             slots = self.read_listed(batch)?;
         }
-        self.hand_events(batch);
+        self.gate.hand_events(batch);
         if !slots && batch.is_empty() && wait != Some(Duration::ZERO) {
             poll::wait_for(self.waker.fd(), wait.map_or(STALL, |wait| wait.min(STALL)));
             self.waker.silence();
@@ -307,24 +188,15 @@ impl Datapath for Mmsg {
     }
 
     fn send(&mut self, out: &mut Outbox) {
-        let before = self.counts.sent + self.counts.send_errors.sum();
+        let before = self.gate.gone();
         let sends = out.sends();
-        self.outward.clear();
-        for Outgoing { packet, egress, .. } in sends.iter() {
-            let way = self.sockets.way(egress);
-            self.outward.add(way.map(|way| way.socket));
-            let unfragmented = if egress.to.is_ipv4() { UNFRAGMENTED_V4 } else { UNFRAGMENTED_V6 };
-            self.counts.fragmented += u64::from(packet.len() > unfragmented);
-            self.counts.rerouted += u64::from(way.is_some_and(|way| way.rerouted));
-            self.counts.send_errors.no_port += u64::from(way.is_none());
-        }
+        self.gate.sort(sends);
         let mut nth = 0;
-        while let Some(id) = self.outward.socket(nth) {
-            self.send_run(id, sends);
+        while let Some(id) = self.gate.outward.socket(nth) {
+            self.gate.send_run(id, 0, sends);
             nth += 1;
         }
-        let after = self.counts.sent + self.counts.send_errors.sum();
-        debug_assert_eq!(after - before, sends.len() as u64, "every packet is counted once");
+        debug_assert_eq!(self.gate.gone() - before, sends.len() as u64, "every packet is counted once");
         sends.clear();
     }
 
@@ -333,15 +205,14 @@ impl Datapath for Mmsg {
     }
 
     fn apply(&mut self, endpoints: &Endpoints) {
-        let changes = self.sockets.apply(endpoints);
-        self.counts.connects_failed += changes.failed;
+        let changes = self.gate.apply(endpoints);
         self.make_places();
         for id in changes.opened {
-            let watched = self.sockets.at(id).map(|open| open.fd()).map(|fd| self.poll.watch(fd, id));
+            let watched = self.gate.sockets.at(id).map(|open| open.fd()).map(|fd| self.poll.watch(fd, id));
             if let Some(Err(_)) = watched {
                 // Unwatched, it would swallow what it receives.
-                self.sockets.close(id);
-                self.counts.connects_failed += 1;
+                self.gate.sockets.close(id);
+                self.gate.counts.connects_failed += 1;
             }
             // What came for others before it was connected is read at once.
             self.list(id);
@@ -356,12 +227,12 @@ impl Datapath for Mmsg {
     }
 
     fn counts(&self) -> &Counts {
-        &self.counts
+        &self.gate.counts
     }
 }
 
 impl fmt::Debug for Mmsg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mmsg").field("waker", &self.waker).field("counts", &self.counts).finish_non_exhaustive()
+        f.debug_struct("Mmsg").field("waker", &self.waker).field("counts", &self.gate.counts).finish_non_exhaustive()
     }
 }

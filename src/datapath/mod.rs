@@ -6,30 +6,40 @@
 
 mod address;
 mod errors;
+mod gate;
+mod groups;
 mod headers;
 mod inbox;
 mod mmsg;
 mod open;
 mod outward;
 mod poll;
+mod program;
 mod replay;
 mod sockets;
+mod uring;
 mod waker;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::packet::{Endpoints, Event, LocalPort, Outbox, Packet, WorkerId};
 
+pub use groups::{Groups, Steered};
 pub use mmsg::Mmsg;
 pub use open::probe;
 pub use replay::{Arrival, Replay};
+pub use uring::Uring;
 pub use waker::Waker;
 
 /// Largest UDP payload that leaves unfragmented on an Ethernet path, IPv4, bytes.
 pub const UNFRAGMENTED_V4: usize = 1_472;
 /// Largest UDP payload that leaves unfragmented on an Ethernet path, IPv6, bytes.
 pub const UNFRAGMENTED_V6: usize = 1_452;
+
+/// How long a receive without a free slot sleeps: nothing tells when another thread frees one.
+const STALL: Duration = Duration::from_millis(1);
 
 /// How a worker's packets come in and leave. One implementation a backend; used from one thread.
 pub trait Datapath {
@@ -128,6 +138,8 @@ pub struct Options {
     pub send_buffer: usize,
     /// Connected sockets at most on one worker port: a stranger's datagram walks past all of them.
     pub connected_max: usize,
+    /// Sockets of shared ports that were opened for all workers before; none: it opens its own.
+    pub groups: Option<Arc<Groups>>,
 }
 
 impl Default for Options {
@@ -140,6 +152,7 @@ impl Default for Options {
             receive_buffer: 8 << 20,
             send_buffer: 8 << 20,
             connected_max: 64,
+            groups: None,
         }
     }
 }
@@ -169,6 +182,8 @@ pub struct Counts {
     pub events_lost: u64,
     /// Receives that had to leave datagrams in the kernel, for want of a free slot.
     pub stalls: u64,
+    /// Receives that a ring had ended, and that were begun again.
+    pub rearmed: u64,
     /// Connected sockets that could not be opened; what they were for is sent to unconnected.
     pub connects_failed: u64,
     /// System calls that sent or received.

@@ -35,11 +35,11 @@ pub fn probe(ports: &[LocalPort]) -> io::Result<()> {
 
 /// A socket bound to `local`, one of a group that shares it.
 ///
-/// SO_REUSEPORT alone: with SO_REUSEADDR, any user's process could take the port over.
+/// SO_REUSEPORT alone: with SO_REUSEADDR, any user's process could take the port over. Blocking: a
+/// receive that a ring holds would fail at once otherwise; every call of ours says itself not to wait.
 pub(super) fn bound(local: SocketAddr, buffers: Buffers) -> io::Result<Socket> {
     let socket = bare(local)?;
     socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
     if local.is_ipv4() {
         // No DF bit: what is longer than the path leaves or travels in fragments.
         set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
@@ -66,10 +66,10 @@ pub(super) fn check_buffers(socket: &Socket, asked: Buffers) -> io::Result<()> {
     // The kernel counts its own overhead too, and says twice what it was asked.
     let (receive, send) = (socket.recv_buffer_size()? / 2, socket.send_buffer_size()? / 2);
     if receive < asked.receive {
-        tracing::warn!(bytes = receive, asked = asked.receive, "receive buffers are small: raise net.core.rmem_max");
+        tracing::warn!(bytes = receive, asked = asked.receive, raise = "net.core.rmem_max", "receive_buffers_small");
     }
     if send < asked.send {
-        tracing::warn!(bytes = send, asked = asked.send, "send buffers are small: raise net.core.wmem_max");
+        tracing::warn!(bytes = send, asked = asked.send, raise = "net.core.wmem_max", "send_buffers_small");
     }
     Ok(())
 }

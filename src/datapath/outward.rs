@@ -77,6 +77,37 @@ impl Outward {
         self.sockets.get(nth).copied()
     }
 
+    /// Whether the run of `socket` has more than one packet.
+    #[inline]
+    pub(super) fn is_run(&self, socket: SocketId) -> bool {
+        self.runs.get(socket as usize).is_some_and(|run| run.first != run.last)
+    }
+
+    /// Takes the next packet off the run of `socket`: its place in the outbox.
+    #[inline]
+    pub(super) fn pop(&mut self, socket: SocketId) -> Option<u32> {
+        let run = self.runs.get_mut(socket as usize)?;
+        let place = run.first;
+        if place == END {
+            return None;
+        }
+        run.first = self.next.get(place as usize).copied().unwrap_or(END);
+        Some(place)
+    }
+
+    /// Puts a packet that was taken off the run of `socket` back in front of it.
+    #[cold]
+    pub(super) fn put_back(&mut self, socket: SocketId, place: u32) {
+        let (Some(run), Some(next)) = (self.runs.get_mut(socket as usize), self.next.get_mut(place as usize)) else {
+            return;
+        };
+        *next = run.first;
+        if run.first == END {
+            run.last = place;
+        }
+        run.first = place;
+    }
+
     /// Takes up to a batch of packets off the run of `socket` and points headers at them; how many.
     /// `connected`: they go where the socket is connected to.
     #[inline]

@@ -16,6 +16,8 @@ const READY_MAX: usize = 64;
 pub(super) struct Poll {
     fd: OwnedFd,
     ready: Vec<libc::epoll_event>,
+    /// The kernel, or a seccomp filter, knows no wait but of whole milliseconds.
+    coarse: bool,
 }
 
 impl Poll {
@@ -27,7 +29,7 @@ impl Poll {
         }
         // SAFETY: a descriptor just made, owned by nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { fd, ready: Vec::with_capacity(READY_MAX) })
+        Ok(Self { fd, ready: Vec::with_capacity(READY_MAX), coarse: false })
     }
 
     /// Watches `fd` under `number` from now until it is closed.
@@ -42,10 +44,13 @@ impl Poll {
     /// early, with nothing.
     pub(super) fn wait(&mut self, wait: Option<Duration>) -> io::Result<impl Iterator<Item = (u32, bool)> + '_> {
         self.ready.clear();
-        // SAFETY: the vector has room for READY_MAX events.
-        let told = unsafe {
-            libc::epoll_wait(self.fd.as_raw_fd(), self.ready.as_mut_ptr(), READY_MAX as i32, milliseconds(wait))
-        };
+        let mut told = if self.coarse { -1 } else { self.wait_exactly(wait) };
+        if self.coarse {
+            // SAFETY: the vector has room for READY_MAX events.
+            told = unsafe {
+                libc::epoll_wait(self.fd.as_raw_fd(), self.ready.as_mut_ptr(), READY_MAX as i32, milliseconds(wait))
+            };
+        }
         match usize::try_from(told) {
             // SAFETY: the kernel wrote `told` events, at most READY_MAX.
             Ok(told) => unsafe { self.ready.set_len(told) },
@@ -54,6 +59,29 @@ impl Poll {
         }
         Ok(self.ready.iter().map(|event| (event.u64 as u32, event.events & libc::EPOLLERR as u32 != 0)))
     }
+
+    /// Waits to the nanosecond; notes if that cannot be had (Linux before 5.11, older seccomp profiles).
+    fn wait_exactly(&mut self, wait: Option<Duration>) -> i32 {
+        let time = wait.map(|wait| libc::timespec {
+            tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        });
+        let time: *const libc::timespec = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the vector has room for READY_MAX events; the time outlives the call; no signal mask.
+        let told = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.fd.as_raw_fd(),
+                self.ready.as_mut_ptr(),
+                READY_MAX as i32,
+                time,
+                std::ptr::null::<libc::sigset_t>(),
+                0usize,
+            )
+        };
+        self.coarse = told < 0 && matches!(errors::errno(), libc::ENOSYS | libc::EPERM);
+        told as i32
+    }
 }
 
 /// Waits for `fd` alone, whatever else is ready.
@@ -61,6 +89,14 @@ pub(super) fn wait_for(fd: RawFd, wait: Duration) {
     let mut watched = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid entry. Whatever ends the wait, the caller looks again.
     unsafe { libc::poll(&raw mut watched, 1, milliseconds(Some(wait))) };
+}
+
+/// Whether a datagram waits at `fd`.
+pub(super) fn is_readable(fd: RawFd) -> bool {
+    let mut watched = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid entry.
+    unsafe { libc::poll(&raw mut watched, 1, 0) };
+    watched.revents & libc::POLLIN != 0
 }
 
 /// Rounded up: a wait that ends too early would be followed by many of zero.

@@ -29,8 +29,14 @@ pub(super) struct Open {
     pub(super) peer: Option<SocketAddr>,
     /// Its endpoint is gone: it is read empty, then closed.
     pub(super) leaving: bool,
+    /// Tells it from those that had its place before.
+    pub(super) generation: u16,
     /// It stands in the datapath's list of sockets to read.
     pub(super) listed: bool,
+    /// A ring receives by it.
+    pub(super) armed: bool,
+    /// Something came by it since it was armed.
+    pub(super) fed: bool,
     /// Its error queue is to be read: an error that a send has taken notice of still waits there.
     pub(super) failed: bool,
 }
@@ -76,6 +82,8 @@ pub(super) struct Sockets {
     peers: Vec<(SocketAddr, SocketId)>,
     connected_max: usize,
     buffers: Buffers,
+    /// Sockets opened so far, modulo 2^16.
+    generation: u16,
 }
 
 impl Sockets {
@@ -90,12 +98,16 @@ impl Sockets {
             peers: Vec::new(),
             connected_max: options.connected_max,
             buffers,
+            generation: 0,
         };
         for (place, port) in options.ports.iter().enumerate() {
             if !port.role.held_by(options.worker, options.workers) {
                 continue;
             }
-            let socket = open::bound(port.bind, buffers).map_err(|error| open::cannot_bind(port, &error))?;
+            let socket = match options.groups.as_ref().and_then(|groups| groups.take(place, options.worker)) {
+                Some(socket) => socket,
+                None => open::bound(port.bind, buffers).map_err(|error| open::cannot_bind(port, &error))?,
+            };
             if sockets.open.is_empty() {
                 open::check_buffers(&socket, buffers)?;
             }
@@ -116,6 +128,11 @@ impl Sockets {
     /// All open sockets.
     pub(super) fn ids(&self) -> impl Iterator<Item = SocketId> + '_ {
         (0..).zip(&self.open).filter(|(_, open)| open.is_some()).map(|(id, _)| id)
+    }
+
+    /// Whether a ring receives by any of them.
+    pub(super) fn any_armed(&self) -> bool {
+        self.open.iter().flatten().any(|open| open.armed)
     }
 
     /// Places that a [`SocketId`] can have.
@@ -180,7 +197,7 @@ impl Sockets {
                 Ok(socket) => changes.opened.push(self.insert(socket, port, Some(peer))),
                 Err(error) => {
                     changes.failed += 1;
-                    tracing::warn!(%peer, %error, "no connected socket: this endpoint is sent to unconnected");
+                    tracing::warn!(%peer, %error, "endpoint_unconnected");
                 }
             }
         }
@@ -214,7 +231,10 @@ impl Sockets {
     }
 
     fn insert(&mut self, socket: Socket, port: PortId, peer: Option<SocketAddr>) -> SocketId {
-        let open = Open { socket, port, peer, leaving: false, listed: false, failed: false };
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let (leaving, listed, armed, fed, failed) = (false, false, false, false, false);
+        let open = Open { socket, port, peer, generation, leaving, listed, armed, fed, failed };
         match (0..).zip(&mut self.open).find(|(_, place)| place.is_none()) {
             Some((id, place)) => {
                 *place = Some(open);

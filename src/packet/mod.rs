@@ -20,6 +20,13 @@ pub const HEAD_ROOM: usize = 640;
 /// Longest UDP payload over IPv4, bytes; what is longer was truncated by the kernel.
 pub const DATAGRAM_MAX: usize = 65_507;
 
+/// Bytes of a slot from a datagram's first on, whether they belong to it or not: every offset of 16
+/// bits lies within, and a few bytes behind each.
+pub type Window = [u8; 65_536 + WINDOW_SLACK];
+const WINDOW_SLACK: usize = 64;
+/// What stands behind a datagram in its window: no value goes beyond a line end.
+const WINDOW_END: [u8; 16] = [b'\r'; 16];
+
 /// One datagram and what is known of it.
 ///
 /// Owns its slot: dropping the packet gives the slot back to the pool, on the dropping thread's
@@ -70,6 +77,20 @@ impl Packet {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let (start, end) = (self.start as usize, (self.start + self.len) as usize);
         self.slot.bytes_mut().get_mut(start..end).unwrap_or_default()
+    }
+
+    /// The slot from the datagram's first byte on, with CRs put behind its last: what searches for the
+    /// end of a line need not ask where the datagram ends. None if the slot is not large enough.
+    #[inline]
+    pub fn window(&mut self) -> Option<&Window> {
+        let (start, len) = (self.start as usize, self.len as usize);
+        let window = self.slot.bytes_mut().get_mut(start..)?.first_chunk_mut::<{ size_of::<Window>() }>()?;
+        if len > DATAGRAM_MAX {
+            return None;
+        }
+        *window.get_mut(len..)?.first_chunk_mut()? = WINDOW_END;
+        self.high_water = self.high_water.max((start + len + WINDOW_END.len()) as u32);
+        Some(window)
     }
 
     /// Length of the datagram, bytes.
@@ -150,7 +171,14 @@ impl Packet {
     /// [`Packet::received`].
     #[inline]
     pub fn room(&mut self) -> &mut [u8] {
-        self.slot.bytes_mut().get_mut(HEAD_ROOM..).unwrap_or_default()
+        self.room_from(0)
+    }
+
+    /// The same, and the last `ahead` bytes of the head room with it: for what a datapath is told of
+    /// a datagram in front of it.
+    #[inline]
+    pub fn room_from(&mut self, ahead: usize) -> &mut [u8] {
+        self.slot.bytes_mut().get_mut(HEAD_ROOM - ahead.min(HEAD_ROOM)..).unwrap_or_default()
     }
 
     /// Tells that the datapath wrote `len` bytes into [`Packet::room`].

@@ -11,24 +11,46 @@ use std::time::Instant;
 
 use core_affinity::CoreId;
 
-use super::told::{Figures, print};
+use super::backend::Backend;
+use super::told::print;
 use crate::config::Config;
-use crate::control::{Hooks, Wish};
-use crate::datapath::{self, Mmsg, Waker};
+use crate::control::{Figures, Hooks, Sight, Wish};
+use crate::datapath::{self, Datapath, Groups, Mmsg, Steered, Uring, Waker};
 use crate::packet::{Pool, PoolOptions, WorkerId};
-use crate::shard::{Asks, Marks, Shard, Shared, Site, State};
+use crate::shard::{self, Asks, Marks, Shard, Shared, Site, State};
 use crate::worker::{Parts, Post, Worker};
 
 /// Questions of workers that wait for control.
 const ASKS_MAX: usize = 1_024;
 
+/// Why the workers could not be started.
+pub(super) enum Refusal {
+    /// The kernel refuses what the datapath needs, though it has it.
+    Lacking(String),
+    Other(String),
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
+}
+
+impl From<Refusal> for String {
+    fn from((Refusal::Lacking(text) | Refusal::Other(text)): Refusal) -> Self {
+        text
+    }
+}
+
 /// The workers that run.
 pub(super) struct Crew {
+    backend: Backend,
     posts: Vec<Arc<Post>>,
     threads: Vec<JoinHandle<()>>,
     pub(super) figures: Arc<[Figures]>,
     shared: Shared,
     pool: &'static Pool,
+    groups: Arc<Groups>,
     origin: Instant,
     stopping: Arc<AtomicBool>,
 }
@@ -45,19 +67,23 @@ impl Crew {
     /// Starts one worker on each of `cpus`, and waits until all receive.
     pub(super) fn start(
         config: &Config,
+        backend: Backend,
         site: Arc<Site>,
         cpus: &[Option<CoreId>],
         state: &State,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Refusal> {
         let marks = Arc::new(Marks::new(config.shard.marks_max, config.shard.ringing_max_s));
         let wakers = cpus.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
         let wakers = wakers.map_err(|error| format!("a waker cannot be made: {error}"))?;
+        let groups = Arc::new(groups(config, &site)?);
         let mut crew = Self {
+            backend,
             posts: wakers.iter().map(|waker| Post::new(config.cpus.mail_max, waker.clone())).collect(),
             threads: Vec::with_capacity(cpus.len()),
             figures: cpus.iter().map(|_| Figures::default()).collect(),
             shared: Shared { site, marks, asks: Arc::new(Asks::new(ASKS_MAX)) },
             pool: pool(config.cpus.packets, config.shard.workers, cpus.first().copied().flatten())?,
+            groups,
             origin: origin(),
             stopping: Arc::default(),
         };
@@ -74,15 +100,16 @@ impl Crew {
         cpus: &[Option<CoreId>],
         wakers: Vec<Waker>,
         state: &State,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let (ready, started) = mpsc::channel();
         for ((me, cpu), waker) in (0..).map(WorkerId).zip(cpus).zip(wakers) {
-            let seat = Seat { me, cpu: *cpu, options: datapath_options(config, me), waker };
+            let options = datapath::Options { groups: Some(self.groups.clone()), ..datapath_options(config, me) };
+            let seat = Seat { me, cpu: *cpu, options, waker };
             let thread = self.seat(seat, state.clone(), ready.clone())?;
             self.threads.push(thread);
         }
         drop(ready);
-        let ended = |_| Err("a worker ended while it started".to_owned());
+        let ended = |_| Err("a worker ended while it started".to_owned().into());
         cpus.iter().try_for_each(|_| started.recv().unwrap_or_else(ended))
     }
 
@@ -90,7 +117,7 @@ impl Crew {
         &self,
         seat: Seat,
         state: State,
-        ready: mpsc::Sender<Result<(), String>>,
+        ready: mpsc::Sender<Result<(), Refusal>>,
     ) -> Result<JoinHandle<()>, String> {
         let me = seat.me;
         let figures = self.figures.get(usize::from(me.0)).cloned().unwrap_or_default();
@@ -103,20 +130,19 @@ impl Crew {
             ledger: figures.ledger.clone(),
         };
         let (shared, stopping) = (self.shared.clone(), self.stopping.clone());
-        let body = move || match sit(&seat, shared, state, &figures, parts) {
-            Ok(worker) => {
-                tracing::info!(worker = me.0, cpu = seat.cpu.map(|cpu| cpu.id), "worker_started");
-                let _ = ready.send(Ok(()));
-                drop(ready);
-                let _vital = Vital { me, stopping };
-                if let Err(error) = worker.run() {
-                    tracing::error!(worker = me.0, %error, "worker_failed");
-                }
-            }
-            Err(text) => drop(ready.send(Err(text))),
+        let duty = Duty { seat, shared, state, figures, parts, ready, stopping };
+        let backend = self.backend;
+        let body = move || match backend {
+            Backend::Uring => duty.serve(Uring::open),
+            Backend::Mmsg => duty.serve(Mmsg::open),
         };
         let named = std::thread::Builder::new().name(format!("worker-{}", me.0));
         named.spawn(body).map_err(|error| format!("a worker cannot be started: {error}"))
+    }
+
+    /// How datagrams are shared out among the workers.
+    pub(super) fn steered(&self) -> Steered {
+        self.groups.steered()
     }
 
     fn stop(&mut self) {
@@ -130,35 +156,103 @@ impl Crew {
         let posts = self.posts.clone();
         let (marks, asks, origin) = (self.shared.marks.clone(), self.shared.asks.clone(), self.origin);
         let figures = self.figures.clone();
-        let by_node = marks.clone();
+        let all = marks.clone();
         let clock_ms = move || origin.elapsed().as_millis() as u64;
+        let sight = Sight {
+            figures: figures.clone(),
+            posts: posts.clone(),
+            shared: self.shared.clone(),
+            pool: self.pool,
+            origin,
+            datapath: self.backend.name(),
+        };
         Hooks {
             reload: Box::new(reload),
             post: Box::new(move |state| posts.iter().for_each(|post| post.state(state.clone()))),
             stop: Box::new(move || self.stop()),
             pending: Box::new(move || marks.pending(clock_ms())),
-            marks: Box::new(move || by_node.pending_by_node(clock_ms())),
+            marks: Box::new(move || all.pending_by_node(clock_ms())),
             clock_ms: Box::new(clock_ms),
             print: Box::new(move |status| print(&figures, Some(status))),
             asks,
+            sight: Some(sight),
+        }
+    }
+}
+
+/// How a datapath is opened.
+type Open<D> = fn(&datapath::Options, &'static Pool, Waker) -> io::Result<D>;
+
+/// What a worker's thread is given.
+struct Duty {
+    seat: Seat,
+    shared: Shared,
+    state: State,
+    figures: Figures,
+    parts: Parts,
+    ready: mpsc::Sender<Result<(), Refusal>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Duty {
+    /// Makes the worker, says whether it could be made, and turns until it is stopped.
+    fn serve<D: Datapath>(self, open: Open<D>) {
+        let Self { seat, shared, state, figures, parts, ready, stopping } = self;
+        match sit(&seat, shared, state, &figures, parts, open) {
+            Ok(worker) => {
+                tracing::info!(worker = seat.me.0, cpu = seat.cpu.map(|cpu| cpu.id), "worker_started");
+                let _ = ready.send(Ok(()));
+                drop(ready);
+                let _vital = Vital { me: seat.me, stopping };
+                if let Err(error) = worker.run() {
+                    tracing::error!(worker = seat.me.0, %error, "worker_failed");
+                }
+            }
+            Err(refusal) => drop(ready.send(Err(refusal))),
         }
     }
 }
 
 /// Makes a worker on its own thread: pinned first, so that what it allocates is near its cpu.
-fn sit(seat: &Seat, shared: Shared, state: State, figures: &Figures, parts: Parts) -> Result<Worker<Mmsg>, String> {
+fn sit<D: Datapath>(
+    seat: &Seat,
+    shared: Shared,
+    state: State,
+    figures: &Figures,
+    parts: Parts,
+    open: Open<D>,
+) -> Result<Worker<D>, Refusal> {
     pin(seat.cpu)?;
-    let told = |error: io::Error| error.to_string();
-    let datapath = Mmsg::open(&seat.options, parts.pool, seat.waker.clone());
-    let datapath = datapath.map_err(|error| named(&told(error), &shared.site))?;
+    let datapath = open(&seat.options, parts.pool, seat.waker.clone()).map_err(|error| {
+        let (lacking, text) = (error.kind() == io::ErrorKind::Unsupported, error.to_string());
+        if lacking { Refusal::Lacking(text) } else { Refusal::Other(named(&text, &shared.site)) }
+    })?;
     let shard = Shard::new(seat.me, shared, state, figures.counters.clone());
-    Worker::new(datapath, shard, parts).map_err(told)
+    Ok(Worker::new(datapath, shard, parts).map_err(|error| error.to_string())?)
 }
 
 /// An error of the datapath, with what the file calls the port that it speaks of.
 fn named(error: &str, site: &Site) -> String {
     let port = site.ports().iter().find(|port| error.contains(&format!(" {} ", port.local.bind)));
     port.map_or_else(|| error.to_owned(), |port| format!("`{}`: {error}", port.name))
+}
+
+/// The sockets that all workers share ports by, steered as the file wishes and the kernel allows.
+fn groups(config: &Config, site: &Site) -> Result<Groups, String> {
+    let best = [Steered::Ebpf, Steered::Cbpf, Steered::Tuple];
+    let wanted = config.cpus.steering.map_or(best.to_vec(), |way| vec![way]);
+    let steering = shard::steering(site).ok_or("no program steers by owner")?;
+    let groups = Groups::open(&datapath_options(config, WorkerId(0)), &steering, &wanted).map_err(|error| {
+        let advice = match config.cpus.steering {
+            Some(Steered::Ebpf) => "; the capability CAP_BPF, or `steering = \"auto\"` is right",
+            _ => "",
+        };
+        format!("{}{advice}", named(&error.to_string(), site))
+    })?;
+    for (way, error) in groups.refused() {
+        tracing::info!(steering = way.label(), %error, "steering_refused");
+    }
+    Ok(groups)
 }
 
 /// Ends the process with a worker that ends unasked.
@@ -210,5 +304,6 @@ fn datapath_options(config: &Config, worker: WorkerId) -> datapath::Options {
         receive_buffer: cpus.receive_buffer,
         send_buffer: cpus.send_buffer,
         connected_max: cpus.connected_max,
+        groups: None,
     }
 }

@@ -5,20 +5,9 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::Arc;
 
-use crate::control::Status;
-use crate::shard::{Counters, REPLIES};
-use crate::worker::Ledger;
-
-/// What one worker counts.
-#[derive(Clone, Debug, Default)]
-pub struct Figures {
-    /// Its shard: verdicts, drops, replies.
-    pub counters: Arc<Counters>,
-    /// Its datapath and turns.
-    pub ledger: Arc<Ledger>,
-}
+use crate::control::{Figures, Status};
+use crate::shard::REPLIES;
 
 pub(super) fn print(figures: &[Figures], status: Option<&Status>) {
     let health = status.map(probes).unwrap_or_default();

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::balance::Key;
+use crate::balance::Secrets;
 use crate::packet::{Egress, Packet};
 use crate::sip::{self, Fault, Header, Message, Method, Rport, reply, uri};
 
@@ -59,8 +59,8 @@ pub(super) fn way_back(bytes: &[u8], message: &Message, source: SocketAddr, quad
 
 /// The To tag of our reply to a request.
 #[inline]
-fn to_tag(bytes: &[u8], message: &Message, call: u64, branch: &Key, key: &Key) -> [u8; TAG_LEN] {
-    let hash = key.hash13(&identity(bytes, message, call, branch).to_le_bytes());
+fn to_tag(bytes: &[u8], message: &Message, call: u64, secrets: &Secrets) -> [u8; TAG_LEN] {
+    let hash = secrets.to_tag.hash13(&identity(bytes, message, call, secrets).to_le_bytes());
     let (high, low) = (hex((hash >> 32) as u32), hex(hash as u32));
     let mut tag = [0; TAG_LEN];
     tag.iter_mut().zip(TAG_MARK.iter().chain(&high).chain(&low)).for_each(|(to, from)| *to = *from);
@@ -84,7 +84,7 @@ impl Core {
         let secrets = &self.shared.site.secrets;
         tag.len() == TAG_LEN
             && tag.starts_with(TAG_MARK)
-            && tag == to_tag(incoming.bytes, incoming.message, incoming.call, &secrets.branch, &secrets.to_tag)
+            && tag == to_tag(incoming.bytes, incoming.message, incoming.call, secrets)
     }
 
     /// Answers a request that goes nowhere, in its own packet.
@@ -149,7 +149,7 @@ impl Core {
             way_back(bytes, message, packet.source, &Quad::of(packet.source.ip()), policy)
         };
         let call = self.call_hash(bytes, message);
-        let tag = to_tag(bytes, message, call, &secrets.branch, &secrets.to_tag);
+        let tag = to_tag(bytes, message, call, secrets);
         let received = back.received.then_some(packet.source.ip());
         let reply = reply::Reply { code, reason, to_tag: Some(&tag), received, rport: back.rport, extra };
         let Some(length) = reply::write(bytes, message, &reply, scratch) else {

@@ -160,6 +160,12 @@ impl Marks {
         counts
     }
 
+    /// How many marks the table holds at most.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buckets.len() * WAYS
+    }
+
     /// Seconds that a word still lives, 0 for a dead or empty one. Seconds count modulo 2^18 (3
     /// days); what is further ahead than any mark may be is long over.
     #[inline]
@@ -233,6 +239,18 @@ mod tests {
         marks.leave(7 << 40, 2_000, mark(9), true);
         assert_eq!(marks.find(7 << 40, 200_000), Some(mark(9)));
         assert_eq!(marks.pending(200_000), 1);
+    }
+
+    #[test]
+    fn what_waits_is_counted_by_node() {
+        let marks = Marks::new(64, 300);
+        marks.leave(7 << 40, 0, mark(2), true);
+        marks.leave(8 << 40, 0, mark(2), true);
+        marks.leave(9 << 40, 0, mark(0), true);
+        assert_eq!(marks.pending_by_node(2_000), [1, 0, 2]);
+        marks.settle(8 << 40, 1_000);
+        assert_eq!(marks.pending_by_node(2_000), [1, 0, 1]);
+        assert!(marks.pending_by_node(400_000).is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod local;
 mod marks;
 mod names;
 mod outward;
+mod owner;
 mod plain;
 mod record;
 mod request;
@@ -21,6 +22,7 @@ mod routes;
 mod seen;
 mod select;
 mod site;
+mod steer;
 mod told;
 mod unroute;
 mod verdict;
@@ -39,6 +41,7 @@ pub use marks::{Mark, Marks, RINGING_MAX_S, SETTLED_S};
 pub use names::{Asks, HOST_MAX, HostName, Lookup, Names};
 pub use select::{SpreadKey, key_of, rule_of};
 pub use site::{ForceRport, NodeSide, Options, Port, Site};
+pub use steer::steering;
 pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};
 
 use avoid::Avoided;
@@ -198,7 +201,11 @@ impl Shard {
         if packet.bytes().first().is_none_or(|first| *first <= b'\r') && self.only_keeps_alive(packet) {
             return Verdict::Absorb;
         }
-        let message = sip::scan(packet.bytes(), &self.core.watch);
+        let (len, watch) = (packet.len(), &self.core.watch);
+        let message = match packet.window() {
+            Some(window) => sip::scan_in(window, len, watch),
+            None => sip::scan(packet.bytes(), watch),
+        };
         match message.start {
             Start::Request { method, .. } => self.request(now_ms, packet, &message, method),
             Start::Response { .. } => self.core.response(&mut self.edit, now_ms, packet, &message),
@@ -365,13 +372,13 @@ impl Core {
 
     #[inline]
     fn call_hash(&self, bytes: &[u8], message: &Message) -> u64 {
-        self.shared.site.secrets.call.hash24(message.call_id.of(bytes))
+        self.shared.site.secrets.call.hash13(message.call_id.of(bytes))
     }
 
     /// The owner's slot.
     #[inline]
     fn slot_of(&self, bytes: &[u8], message: &Message) -> u16 {
-        via::owner_slot(bytes, message, self.shared.site.slots(), self.shared.site.secrets.owner.0)
+        self.shared.site.slot_of(bytes, message)
     }
 
     /// The owner, where requests are handled by their owner only and it is not this worker.
@@ -383,11 +390,15 @@ impl Core {
         self.elsewhere(self.slot_of(packet.bytes(), message), packet)
     }
 
-    /// The worker of an owner's slot, where packets go to their owner and it is not this one.
+    /// The worker of an owner's slot, where packets go to their owner and it is not this one. Counts
+    /// those that came in at another.
     #[inline]
     fn elsewhere(&self, slot: u16, packet: &Packet) -> Option<WorkerId> {
-        let options = &self.shared.site.options;
-        let owner = WorkerId(slot % options.workers.max(1));
-        (options.owner_handoff && !packet.handed && owner != self.me).then_some(owner)
+        let owner = self.shared.site.owner(slot);
+        if owner == self.me || packet.handed {
+            return None;
+        }
+        self.counters.tally(Tally::NotOwner);
+        self.shared.site.options.owner_handoff.then_some(owner)
     }
 }

@@ -70,6 +70,12 @@ impl Names {
         Self { known }
     }
 
+    /// How many names there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+
     /// Best address of a name; `v4` and `v6` say which families we can send to.
     #[must_use]
     pub fn find(&self, name: &HostName, v4: bool, v6: bool) -> Lookup {

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::balance::{COOKIE_MAX, CookieTarget, NodeIx, PathMode, PortTag, Role};
+use crate::balance::{Binding, COOKIE_MAX, CookieTarget, NodeIx, PathMode, PortTag, Role};
 use crate::packet::PortId;
 use crate::sip::{self, Header, Lines, Scheme, Text, uri};
 
@@ -21,14 +21,15 @@ impl Draft<'_> {
     /// it came from; each names the other side.
     pub(super) fn record_routes(&self, block: &mut Block) {
         let (from, to) = (self.course.from, self.course.to);
-        self.record_route(block, to, self.course.egress.port, self.target_of_sender());
+        let binding = self.shard.shared.site.cookie_keys.bind(self.incoming.call);
+        self.record_route(block, binding, to, self.course.egress.port, self.target_of_sender());
         let back = self.target_of_receiver();
-        self.record_route(block, from, self.incoming.port_id, back);
+        self.record_route(block, binding, from, self.incoming.port_id, back);
     }
 
     /// One value that faces `party`, reached through `port`.
     #[inline]
-    fn record_route(&self, block: &mut Block, party: Party, port: PortId, target: CookieTarget) {
+    fn record_route(&self, block: &mut Block, binding: Binding<'_>, party: Party, port: PortId, target: CookieTarget) {
         let site = &self.shard.shared.site;
         let (role, port) = match party {
             // A stranger may have come in at a worker port, which nothing but our Via may name.
@@ -44,17 +45,16 @@ impl Draft<'_> {
             block.array(RECORD_ROUTE);
             return block.piece(&texts.bare_tail);
         }
-        let (keys, call) = (&site.cookie_keys, self.incoming.call);
         block.fill::<{ RECORD_ROUTE.len() + COOKIE_MAX }>(|room| {
             let Some((name, room)) = room.split_first_chunk_mut() else { return 0 };
             *name = *RECORD_ROUTE;
             let Some(room) = room.first_chunk_mut() else { return 0 };
             RECORD_ROUTE.len()
                 + match target {
-                    CookieTarget::Node(node) => keys.sign_node(role, node, call, room),
-                    CookieTarget::Nothing { listener } => keys.sign_nothing(role, listener, call, room),
+                    CookieTarget::Node(node) => binding.sign_node(role, node, room),
+                    CookieTarget::Nothing { listener } => binding.sign_nothing(role, listener, room),
                     CookieTarget::Flow { .. } | CookieTarget::Contact { .. } => {
-                        keys.sign(role, &target, Some(call), room)
+                        binding.sign(role, &target, self.incoming.call, room)
                     }
                 }
         });

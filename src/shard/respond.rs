@@ -32,7 +32,7 @@ impl Core {
         self.counters.tally(if from_node { Tally::NodeResponse } else { Tally::EdgeResponse });
         let bytes = packet.bytes();
         let site = &self.shared.site;
-        let branch = match Branch::read(message.via.branch.of(bytes), &site.secrets.branch) {
+        let branch = match Branch::read(message.via.branch.of(bytes), &site.secrets.via_tag) {
             Reading::Foreign => return Verdict::Drop(DropReason::ForeignVia),
             Reading::Forged => return Verdict::Drop(DropReason::BadBranch),
             Reading::Own(branch) => branch,

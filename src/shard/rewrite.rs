@@ -69,7 +69,7 @@ impl Core {
         let policy = if incoming.from_node { ForceRport::Never } else { incoming.port.force_rport };
         let back = way_back(incoming.bytes, incoming.message, incoming.source, incoming.told.quad(), policy);
         let draft = self.draft(incoming, course, &back);
-        let (message, key) = (incoming.message, &self.shared.site.secrets.branch);
+        let (message, key) = (incoming.message, &self.shared.site.secrets.via_tag);
         if via::looped(incoming.bytes, message, draft.branch.l, key) {
             return Err(Unwritten::Loop);
         }
@@ -88,9 +88,11 @@ impl Core {
     fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: &'a Return) -> Draft<'a> {
         let Incoming { bytes, message, call, .. } = *incoming;
         let site = &self.shared.site;
-        let key = &site.secrets.branch;
         let uri = final_uri(self, incoming, course);
         let slot = self.slot_of(bytes, message);
+        if site.owner(slot) != self.me {
+            self.counters.tally(Tally::NotOwner);
+        }
         let sent_by = match (course.to, site.node_side(course.egress.to.ip())) {
             (Party::Node(_) | Party::Trusted, Some(side)) => side.via_port(slot),
             _ => course.egress.port,
@@ -100,7 +102,7 @@ impl Core {
             slot,
             arrived: incoming.port.tag,
             l: via::loop_mark(bytes, message, uri, course.more_routes.then_some(course.pops), seed, &self.watch),
-            h: via::identity(bytes, message, call, key),
+            h: via::identity(bytes, message, call, &site.secrets),
         };
         let policy = course.set.and_then(|set| self.state.plan.set(set)).map(|set| &set.policy);
         Draft { shard: self, incoming, course, policy, back, sent_by, branch }
@@ -171,7 +173,7 @@ impl Draft<'_> {
         if let Some(texts) = site.texts(self.sent_by) {
             block.piece(&texts.via_head);
         }
-        block.array(&self.branch.text(&site.secrets.branch));
+        block.array(&self.branch.text(&site.secrets.via_tag));
         block.array(b";rport\r\n");
         block.len() as u16 - 2
     }

@@ -211,11 +211,10 @@ impl Core {
     /// The node by key, where no mark leads to one.
     #[inline(never)]
     fn anew(&self, set: &NodeSet, incoming: &Incoming<'_>, hash: u64, mark: Option<Mark>) -> Result<Chosen, NoNode> {
-        let Incoming { bytes, message, method, source, now_ms, .. } = *incoming;
+        let Incoming { message, method, now_ms, .. } = *incoming;
         let by = set.keys.by(method as u8);
-        let mut room = [0; KEY_MAX];
-        let key = key(by, bytes, message, source.ip(), &self.watch, &self.watched, &mut room);
-        let spread = self.shared.site.secrets.call.hash13(key.unwrap_or_else(|| message.call_id.of(bytes)));
+        let named = !message.replaces.is_empty() || !message.join.is_empty();
+        let spread = if *by == KeyBy::CallId && !named { incoming.call } else { self.spread(by, incoming) };
         let begins = begins(incoming);
         // What is repeated after its final response is as good as new.
         let new = begins && mark.is_none_or(|mark| mark.settled);
@@ -234,6 +233,14 @@ impl Core {
             self.leave(hash, now_ms, mark_of(true), Method::Invite);
         }
         Ok(Chosen { node, endpoint, set: set.ix, backup })
+    }
+
+    /// The hash of what a request is spread by.
+    fn spread(&self, by: &KeyBy, incoming: &Incoming<'_>) -> u64 {
+        let Incoming { bytes, message, source, call, .. } = *incoming;
+        let mut room = [0; KEY_MAX];
+        let key = key(by, bytes, message, source.ip(), &self.watch, &self.watched, &mut room);
+        key.map_or(call, |key| self.shared.site.secrets.call.hash13(key))
     }
 
     /// The marked node, unless it is down or stopped; an ICMP error alone, which may be forged, does

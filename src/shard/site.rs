@@ -6,10 +6,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::balance::{CookieKeys, PortTag, Secrets};
-use crate::packet::{LocalPort, PortId, PortRole};
-use crate::sip::uri;
+use crate::packet::{LocalPort, PortId, PortRole, WorkerId};
+use crate::sip::{Message, uri};
 
 use super::block::Piece;
+use super::owner::owner_slot;
 use super::via;
 
 /// How responses to clients choose their port (RFC 3581; `force_rport` of a listener).
@@ -112,6 +113,8 @@ pub struct Site {
     /// The listeners: whom Record-Route names.
     recorded: Vec<PortId>,
     slots: u16,
+    /// Workers by slot.
+    owners: Box<[WorkerId]>,
     /// Ports by the lowest bits of their tags, a power of two of places, each filled by the next free.
     by_tag: Box<[Option<(PortTag, PortId)>]>,
     first_edges: [Option<PortId>; 2],
@@ -156,6 +159,7 @@ impl Site {
         let first_edges = [first_edge(true), first_edge(false)];
         let side = node_v4.as_ref().or(node_v6.as_ref());
         let slots = side.map_or(1, |side| (side.worker_ports.len() as u16).max(1));
+        let owners = (0..slots).map(|slot| WorkerId(slot % options.workers.max(1))).collect();
         let by_tag = tags(&ports);
         Self {
             ports,
@@ -165,6 +169,7 @@ impl Site {
             texts,
             recorded,
             slots,
+            owners,
             by_tag,
             first_edges,
             secrets,
@@ -230,6 +235,27 @@ impl Site {
         self.slots
     }
 
+    /// The slot of a message's owner.
+    #[inline]
+    #[must_use]
+    pub fn slot_of(&self, bytes: &[u8], message: &Message) -> u16 {
+        owner_slot(bytes, message, self.slots, self.owner_seed())
+    }
+
+    /// The worker of an owner's slot.
+    #[inline]
+    #[must_use]
+    pub fn owner(&self, slot: u16) -> WorkerId {
+        self.owners.get(usize::from(slot)).copied().unwrap_or_else(|| WorkerId(slot % self.options.workers.max(1)))
+    }
+
+    /// What owners are hashed with.
+    #[inline]
+    #[must_use]
+    pub fn owner_seed(&self) -> u32 {
+        self.secrets.owner.0 as u32
+    }
+
     /// The first edge listener of an address family, or the first of any.
     #[inline]
     #[must_use]
@@ -261,16 +287,16 @@ impl Site {
     /// Whether `worker` can send from a port.
     #[inline]
     #[must_use]
-    pub fn held_by(&self, id: PortId, worker: crate::packet::WorkerId) -> bool {
+    pub fn held_by(&self, id: PortId, worker: WorkerId) -> bool {
         self.port(id).is_some_and(|port| port.local.role.held_by(worker, self.options.workers))
     }
 
     /// The worker that alone holds a worker port.
     #[must_use]
-    pub fn holder(&self, id: PortId) -> Option<crate::packet::WorkerId> {
+    pub fn holder(&self, id: PortId) -> Option<WorkerId> {
         match self.port(id)?.local.role {
             PortRole::Listener => None,
-            PortRole::Worker { index } => Some(crate::packet::WorkerId(index % self.options.workers.max(1))),
+            PortRole::Worker { index } => Some(WorkerId(index % self.options.workers.max(1))),
         }
     }
 }

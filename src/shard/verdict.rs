@@ -121,6 +121,8 @@ counted! {
         NameAsked => "name_asked",
         /// Questions to control lost because its queue was full.
         NameAskLost => "name_ask_lost",
+        /// Messages that came in at a worker that does not own them.
+        NotOwner => "not_owner",
         /// Packets that came by mail from another worker.
         MailIn => "mail_in",
         /// Turns of the worker whose books did not balance; never, if the code is right.

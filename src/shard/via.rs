@@ -7,8 +7,8 @@
 
 use memchr::memmem;
 
-use crate::balance::{Key, PortTag};
-use crate::sip::{self, Header, Message, Watch};
+use crate::balance::{Key, PortTag, Secrets, WIDE_MAX};
+use crate::sip::{self, Header, Message, Watch, hex as digits};
 
 /// The magic cookie of RFC 3261 8.1.1.7 and our own mark behind it.
 pub(super) const PREFIX: &[u8] = b"z9hG4bK0r";
@@ -45,11 +45,11 @@ impl Branch {
     #[inline]
     pub(super) fn text(&self, key: &Key) -> [u8; BRANCH_LEN - PREFIX.len()] {
         let head = u64::from(self.slot) << 48 | u64::from(self.arrived.0) << 32 | u64::from(self.l);
-        let digits = hex_wide(&(u128::from(head) << 64 | u128::from(self.h)).to_be_bytes());
+        let digits = digits::digits(&(u128::from(head) << 64 | u128::from(self.h)).to_be_bytes());
         let mut text = [0; BRANCH_LEN - PREFIX.len()];
-        if let ([a, b, c, d, end], [w, x, y, z]) = (text.as_chunks_mut::<8>().0, digits.as_chunks::<8>().0) {
-            (*a, *b, *c, *d) = (*w, *x, *y, *z);
-            *end = tag(&[*w, *x, *y, *z], key);
+        if let Some((body, end)) = text.split_first_chunk_mut() {
+            *body = digits;
+            end.copy_from_slice(&tag(head, self.h, key));
         }
         text
     }
@@ -58,58 +58,48 @@ impl Branch {
     #[inline(always)]
     pub(super) fn read(text: &[u8], key: &Key) -> Reading {
         let Some(rest) = text.strip_prefix(PREFIX) else { return Reading::Foreign };
-        let Some((body, claimed)) = rest.as_chunks::<8>().0.split_first_chunk::<4>() else { return Reading::Foreign };
-        let [claimed] = claimed else { return Reading::Forged };
-        if rest.len() + PREFIX.len() != BRANCH_LEN || *claimed != tag(body, key) {
+        let Some((body, claimed)) = rest.split_first_chunk::<32>() else { return Reading::Foreign };
+        let Some(bytes) = digits::bytes(body) else { return Reading::Forged };
+        let both = u128::from_be_bytes(bytes);
+        let (head, h) = ((both >> 64) as u64, both as u64);
+        if *claimed != tag(head, h, key) {
             return Reading::Forged;
         }
-        // Digits, since it was us who wrote them.
-        let [head, l, high, low] = body;
-        let head = unhex(head);
-        Reading::Own(Self {
-            slot: (head >> 16) as u16,
-            arrived: PortTag(head as u16),
-            l: unhex(l),
-            h: u64::from(unhex(high)) << 32 | u64::from(unhex(low)),
-        })
+        let (slot, arrived) = ((head >> 48) as u16, PortTag((head >> 32) as u16));
+        Reading::Own(Self { slot, arrived, l: head as u32, h })
     }
 }
 
-/// The tag of a branch's text. Its first word gets bits that no text and no length has, so that no
-/// tag is the hash of anything else under this key.
+/// The digits of a branch's tag, which is over all that the others say.
 #[inline]
-fn tag(body: &[[u8; 8]; 4], key: &Key) -> [u8; 8] {
-    let [a, b, c, d] = body.map(u64::from_le_bytes);
-    let mut hash = key.keyed13(a ^ 0x8080_8080_8080_8080);
-    [b, c, d].into_iter().for_each(|word| hash.word(word));
-    hex(hash.finish() as u32)
+fn tag(head: u64, h: u64, key: &Key) -> [u8; 8] {
+    hex(key.hash13_pair(head, h) as u32)
 }
 
 /// H: what the client transaction is told by (17.2.3), the method left out, since CANCEL and ACK
-/// must get the same.
+/// must get the same. The Call-ID is in there as its keyed hash.
 #[inline]
-pub(super) fn identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
-    let branch = message.via.branch.of(bytes);
-    // The Call-ID is in there as a keyed hash already; an odd factor keeps the numbers apart.
-    let call = call ^ u64::from(message.cseq.number).wrapping_mul(ODD);
-    if branch.starts_with(MAGIC) {
-        let sent_by = message.via.sent_by.of(bytes);
-        let mut hash = key.keyed13(branch.len() as u64 | (sent_by.len() as u64) << 32);
-        hash.padded(branch);
-        hash.padded(sent_by);
-        hash.word(call);
-        hash.finish()
-    } else {
-        old_identity(bytes, message, call, key)
+pub(super) fn identity(bytes: &[u8], message: &Message, call: u64, secrets: &Secrets) -> u64 {
+    let (branch, sent_by) = (message.via.branch.of(bytes), message.via.sent_by.of(bytes));
+    if branch.starts_with(MAGIC) && branch.len().max(sent_by.len()) <= WIDE_MAX {
+        let lengths = (branch.len() as u64) << 32 | (sent_by.len() as u64) << 48;
+        return secrets.identity.hash(branch, sent_by, [call, u64::from(message.cseq.number) | lengths]);
     }
+    odd_identity(bytes, message, call, &secrets.branch)
 }
 
-/// RFC 2543: no branch, or one that is not unique. The To tag stays out, as the ACK has one.
+/// A branch that is too long for that, or RFC 2543: none, or one that is not unique. The To tag stays
+/// out, as the ACK has one.
 #[cold]
 #[inline(never)]
-fn old_identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
-    let tag = message.from.tag.of(bytes);
-    key.hash13_parts(&[message.via.value.of(bytes), tag, &call.to_le_bytes(), message.uri().of(bytes)])
+fn odd_identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
+    let (branch, sent_by) = (message.via.branch.of(bytes), message.via.sent_by.of(bytes));
+    let (call, number) = (call.to_le_bytes(), message.cseq.number.to_le_bytes());
+    if branch.starts_with(MAGIC) {
+        return key.hash13_parts(&[branch, sent_by, &call, &number]);
+    }
+    let (value, tag) = (message.via.value.of(bytes), message.from.tag.of(bytes));
+    key.hash13_parts(&[value, tag, &call, &number, message.uri().of(bytes)])
 }
 
 /// L: equal for a request that comes back unchanged, different for a spiral (16.3). Route counts in
@@ -151,18 +141,6 @@ fn recurs(bytes: &[u8], message: &Message, l: u32, key: &Key) -> bool {
     })
 }
 
-/// The owner's place among `slots` worker ports, by the value of the top Via's branch; by the
-/// Call-ID where there is none.
-///
-/// Whole little-endian words, the last filled up with zeros, so that a steering program in the
-/// kernel can compute the same.
-#[inline]
-pub(super) fn owner_slot(bytes: &[u8], message: &Message, slots: u16, seed: u64) -> u16 {
-    let branch = message.via.branch.of(bytes);
-    let text = if branch.is_empty() { message.call_id.of(bytes) } else { branch };
-    (((mix(seed, text) >> 32) * u64::from(slots)) >> 32) as u16
-}
-
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A hash of `text` that differs from seed to seed: whole little-endian words, the last filled up
@@ -201,31 +179,6 @@ pub(super) fn hex(word: u32) -> [u8; 8] {
     (x + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
-/// The same of sixteen bytes. Two digits a step, and not inlined: so the compiler takes eight steps at
-/// once.
-#[inline(never)]
-fn hex_wide(bytes: &[u8; 16]) -> [u8; 32] {
-    let mut text = [0; 32];
-    for (to, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-        let byte = u16::from(*byte);
-        let pair = byte >> 4 | (byte & 15) << 8;
-        let letters = ((pair + 0x0606) >> 4) & 0x0101;
-        *to = (pair + 0x3030 + (letters << 5) + (letters << 3) - letters).to_le_bytes();
-    }
-    text
-}
-
-/// The word that [`hex`] made these digits of.
-#[inline]
-fn unhex(digits: &[u8; 8]) -> u32 {
-    let x = u64::from_be_bytes(*digits);
-    let letters = x >> 6 & 0x0101_0101_0101_0101;
-    let x = (x & 0x0f0f_0f0f_0f0f_0f0f) + letters * 9;
-    let x = (x | x >> 4) & 0x00ff_00ff_00ff_00ff;
-    let x = (x | x >> 8) & 0x0000_ffff_0000_ffff;
-    (x | x >> 16) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,12 +186,9 @@ mod tests {
     const KEY: Key = Key(3, 5);
 
     #[test]
-    fn digits_are_those_of_the_standard_library_and_read_back() {
+    fn digits_are_those_of_the_standard_library() {
         for word in [0, 1, 0x0123_4567, 0x89ab_cdef, u32::MAX, 0x9a9a_0f0f] {
             assert_eq!(hex(word), format!("{word:08x}").as_bytes());
-            assert_eq!(unhex(&hex(word)), word);
-            let wide = u128::from(word) << 77 | u128::from(word);
-            assert_eq!(hex_wide(&wide.to_be_bytes()), *format!("{wide:032x}").as_bytes());
         }
     }
 

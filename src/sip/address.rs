@@ -9,6 +9,7 @@ use super::field::{
 use super::lane::{self, AnyCase, Lane};
 use super::message::{Address, Span};
 use super::uri::{self, NameAddr};
+use super::view::View;
 
 const TAG: AnyCase = AnyCase::new(b"tag");
 const TAG_IS: AnyCase = AnyCase::new(b">;tag=");
@@ -56,35 +57,35 @@ fn addr_spec(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
         .then_some((NameAddr { display: Span::NONE, uri, params: Span::NONE }, stop))
 }
 
-/// The URI and the tag of the value of From or To at `at`, and the offset behind it, if it is written
-/// as nearly all write it: quotes or none, `<>`, a tag or none, no white space but one blank.
+/// The URI and the tag of the value of From or To at `at`, if it is written up to its `end` as nearly
+/// all write it: quotes or none, `<>`, a tag or none, no white space but one blank.
 #[inline(always)]
-pub(super) fn plain(bytes: &[u8], at: usize) -> Option<(Span, Span, usize)> {
-    let chunk: &[u8; 16] = lane::chunk(bytes, at)?;
+pub(super) fn plain(view: impl View, at: usize, end: usize) -> Option<(Span, Span)> {
+    let chunk: &[u8; 16] = view.chunk(at)?;
     let start = match chunk {
         [b'<', ..] => at + 1,
         [b'"', ..] => {
             let lane = Lane::new(chunk);
             let stops = lane.eq(b'"').or(lane.eq(b'\\')).or(lane.up_to(b'\r')).bits() & !1 | 1 << 16;
             let close = at + stops.trailing_zeros() as usize;
-            if lane::chunk(bytes, close)? != b"\" <" {
+            if view.chunk(close)? != b"\" <" {
                 return None;
             }
             close + 3
         }
         _ => return None,
     };
-    let close = lane::stop(bytes, start, uri::stop)?;
-    let word = lane::word(bytes, close);
+    let close = lane::stop(view, start, uri::stop)?;
+    let word = view.word(close);
     if word as u8 != b'>' || close == start {
         return None;
     }
     let uri = Span::new(start, close);
-    if !TAG_IS.is(word) {
-        return Some((uri, Span::NONE, close + 1));
+    if close + 1 == end {
+        return Some((uri, Span::NONE));
     }
-    let stop = lane::stop(bytes, close + 6, loose_stop)?;
-    (stop > close + 6).then(|| (uri, Span::new(close + 6, stop), stop))
+    let sound = TAG_IS.is(word) && close + 6 < end && lane::stop(view, close + 6, loose_stop)? == end;
+    sound.then(|| (uri, Span::new(close + 6, end)))
 }
 
 /// Parses the value of From or To; none if it is not sound.

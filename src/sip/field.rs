@@ -185,7 +185,8 @@ pub(super) fn quoted(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
 /// Where a run of what most values are made of may end; what else is loose is left to a closer look.
 #[inline(always)]
 pub(super) fn loose_stop(lane: Lane) -> Lane {
-    lane.up_to(b',').or(lane.within(b';', b'>')).or(lane.eq(b'\\')).or(lane.eq(0x7f))
+    // From `;` to `>` four bytes differ in two bits once five is added.
+    lane.beyond(b'-', b'~').or(lane.plus(5).with(3).eq(b'C')).or(lane.eq(b'\\'))
 }
 
 /// End of the run at `at` of what may stand in a value outside quotes.
@@ -289,10 +290,7 @@ pub(super) fn number(bytes: &[u8], value: Span) -> Option<u64> {
     if let length @ 1..=4 = value.len()
         && let Some(chunk) = lane::chunk(bytes, value.start.into())
     {
-        let digits = (u32::from_le_bytes(*chunk) ^ 0x3030_3030) << (32 - 8 * length);
-        let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
-        let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
-        return (others == 0).then_some(u64::from((pairs & 0xff) * 100 + (pairs >> 16 & 0xff)));
+        return lane::all_digits(*chunk, length).map(u64::from);
     }
     long_number(bytes, value)
 }

@@ -1,146 +1,13 @@
-//! Sixteen bytes looked at together, and the runs and stops that scanning is made of.
+//! The runs and stops that scanning is made of, numbers and words.
 //!
-//! Driven by the parsers of this module. SSE2 belongs to every x86-64; elsewhere the same operations
-//! work on an array. Lines are too short for a call to memchr each to pay. Never reads outside the
-//! slice given.
+//! Driven by the parsers of this module. Lines are too short for a call to memchr each to pay. Never
+//! reads outside the slice given.
 
-#[cfg(target_arch = "x86_64")]
-pub(super) use sse2::Lane;
-
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) use portable::Lane;
+pub(super) use super::sixteen::Lane;
+use super::view::View;
 
 /// Bytes in a lane.
 const WIDTH: usize = 16;
-
-#[cfg(target_arch = "x86_64")]
-mod sse2 {
-    use safe_arch::{
-        bitor_m128i, cmp_eq_mask_i8_m128i, load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i,
-        set_splat_i8_m128i, sub_i8_m128i,
-    };
-
-    /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
-    #[derive(Clone, Copy)]
-    pub(in super::super) struct Lane(m128i);
-
-    impl Lane {
-        #[inline(always)]
-        pub(in super::super) fn new(bytes: &[u8; 16]) -> Self {
-            Self(load_unaligned_m128i(bytes))
-        }
-
-        /// Which bytes are `byte`.
-        #[inline(always)]
-        pub(in super::super) fn eq(self, byte: u8) -> Self {
-            Self(cmp_eq_mask_i8_m128i(self.0, set_splat_i8_m128i(byte as i8)))
-        }
-
-        /// Which bytes are those of `other`.
-        #[inline(always)]
-        pub(in super::super) fn equal(self, other: Self) -> Self {
-            Self(cmp_eq_mask_i8_m128i(self.0, other.0))
-        }
-
-        /// Which bytes are at most `byte`.
-        #[inline(always)]
-        pub(in super::super) fn up_to(self, byte: u8) -> Self {
-            Self(cmp_eq_mask_i8_m128i(min_u8_m128i(self.0, set_splat_i8_m128i(byte as i8)), self.0))
-        }
-
-        /// Which bytes are from `low` to `high`.
-        #[inline(always)]
-        pub(in super::super) fn within(self, low: u8, high: u8) -> Self {
-            Self(sub_i8_m128i(self.0, set_splat_i8_m128i(low as i8))).up_to(high - low)
-        }
-
-        /// Every byte with these bits set.
-        #[inline(always)]
-        pub(in super::super) fn with(self, bits: u8) -> Self {
-            Self(bitor_m128i(self.0, set_splat_i8_m128i(bits as i8)))
-        }
-
-        /// Every byte with bit 5 set: letters in lower case.
-        #[inline(always)]
-        pub(in super::super) fn lower(self) -> Self {
-            self.with(0x20)
-        }
-
-        #[inline(always)]
-        pub(in super::super) fn or(self, other: Self) -> Self {
-            Self(bitor_m128i(self.0, other.0))
-        }
-
-        /// Yes for no, no for yes.
-        #[inline(always)]
-        pub(in super::super) fn not(self) -> Self {
-            self.eq(0)
-        }
-
-        /// One bit for each yes, the lowest for the first byte.
-        #[inline(always)]
-        pub(in super::super) fn bits(self) -> u32 {
-            move_mask_i8_m128i(self.0) as u32
-        }
-    }
-}
-
-#[cfg(any(test, not(target_arch = "x86_64")))]
-mod portable {
-    /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
-    #[derive(Clone, Copy)]
-    pub(in super::super) struct Lane([u8; 16]);
-
-    impl Lane {
-        pub(in super::super) fn new(bytes: &[u8; 16]) -> Self {
-            Self(*bytes)
-        }
-
-        fn map(self, each: impl Fn(u8) -> bool) -> Self {
-            Self(self.0.map(|byte| if each(byte) { 0xff } else { 0 }))
-        }
-
-        pub(in super::super) fn eq(self, byte: u8) -> Self {
-            self.map(|own| own == byte)
-        }
-
-        pub(in super::super) fn equal(self, other: Self) -> Self {
-            let mut both = self.0;
-            both.iter_mut().zip(other.0).for_each(|(own, other)| *own = if *own == other { 0xff } else { 0 });
-            Self(both)
-        }
-
-        pub(in super::super) fn up_to(self, byte: u8) -> Self {
-            self.map(|own| own <= byte)
-        }
-
-        pub(in super::super) fn within(self, low: u8, high: u8) -> Self {
-            self.map(|own| (low..=high).contains(&own))
-        }
-
-        pub(in super::super) fn with(self, bits: u8) -> Self {
-            Self(self.0.map(|byte| byte | bits))
-        }
-
-        pub(in super::super) fn lower(self) -> Self {
-            self.with(0x20)
-        }
-
-        pub(in super::super) fn or(self, other: Self) -> Self {
-            let mut both = self.0;
-            both.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
-            Self(both)
-        }
-
-        pub(in super::super) fn not(self) -> Self {
-            self.eq(0)
-        }
-
-        pub(in super::super) fn bits(self) -> u32 {
-            self.0.iter().rev().fold(0, |bits, byte| bits << 1 | u32::from(byte >> 7))
-        }
-    }
-}
 
 /// The `N` bytes from `at` on, if there are as many. No datagram is so long that `at` would be cut,
 /// and thus one comparison is enough.
@@ -165,31 +32,26 @@ pub(super) fn find(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> L
     find_on(bytes, at + WIDTH, end, stop)
 }
 
-/// Offset of the first byte from `at` on for which `stop` says yes; none if the last lane of `bytes`
-/// is reached before.
+/// Offset of the first byte from `at` on for which `stop` says yes; none if the last lane of a slice is
+/// reached before. In a window there must be one.
 #[inline(always)]
-pub(super) fn stop(bytes: &[u8], mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
-    // As in `find`.
-    let bits = stop(Lane::new(chunk(bytes, at)?)).bits();
-    if bits != 0 {
-        return Some(at + bits.trailing_zeros() as usize);
-    }
+pub(super) fn stop(view: impl View, mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
     loop {
-        at += WIDTH;
-        let bits = stop(Lane::new(chunk(bytes, at)?)).bits();
+        let bits = stop(Lane::new(view.chunk(at)?)).bits();
         if bits != 0 {
             return Some(at + bits.trailing_zeros() as usize);
         }
+        at += WIDTH;
     }
 }
 
 /// The port at `at` and how many digits it has; none if it is not one that can be sent to.
 #[inline(always)]
-pub(super) fn port(bytes: &[u8], at: usize) -> Option<(u16, usize)> {
-    let (mut number, mut count) = few_digits(*chunk(bytes, at)?);
+pub(super) fn port(view: impl View, at: usize) -> Option<(u16, usize)> {
+    let (mut number, mut count) = few_digits(*view.chunk(at)?);
     if count == 4 {
         // A fifth digit, perhaps more.
-        let [digit, behind] = chunk(bytes, at + 4)?.map(|byte: u8| byte.wrapping_sub(b'0'));
+        let [digit, behind] = view.chunk(at + 4)?.map(|byte: u8| byte.wrapping_sub(b'0'));
         if digit <= 9 {
             number = number * 10 + u32::from(digit);
             count = 5;
@@ -263,6 +125,13 @@ fn line_ends_last(bytes: &[u8], at: usize) -> u64 {
     rest.fold(0, |bits, byte| bits << 1 | u64::from(matches!(byte, b'\r' | b'\n')))
 }
 
+/// Whatever is none of letters, digits, `.` and `-`: as [`plain`] is not, to stop at.
+#[inline(always)]
+pub(super) fn plain_stop(lane: Lane) -> Lane {
+    let other = lane.lower().beyond(b'a', b'z').and(lane.beyond(b'-', b'9'));
+    other.or(lane.eq(b'/'))
+}
+
 /// Letters, digits, `.` and `-`: all of most names, hosts and tokens.
 #[inline(always)]
 pub(super) fn plain(lane: Lane) -> Lane {
@@ -321,6 +190,18 @@ pub(super) const fn few_digits(bytes: [u8; 4]) -> (u32, usize) {
     ((pairs & 0xff) * 100 + (pairs >> 16 & 0xff), bits as usize / 8)
 }
 
+/// The number that the first `count` of these bytes are the digits of, if they are digits.
+#[inline(always)]
+pub(super) const fn all_digits(bytes: [u8; 4], count: usize) -> Option<u32> {
+    if !matches!(count, 1..=4) {
+        return None;
+    }
+    let digits = (u32::from_le_bytes(bytes) ^ 0x3030_3030) << (32 - 8 * count);
+    let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    if others == 0 { Some((pairs & 0xff) * 100 + (pairs >> 16 & 0xff)) } else { None }
+}
+
 /// Up to eight bytes to compare a [`word`] with, letters in any case.
 #[derive(Clone, Copy)]
 pub(super) struct AnyCase {
@@ -355,29 +236,6 @@ impl AnyCase {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn both_kinds_of_lane_say_the_same_of_every_byte() {
-        for first in 0..=255u8 {
-            let bytes: [u8; 16] = std::array::from_fn(|index| first.wrapping_add(index as u8 * 7));
-            let (sse2, portable) = (super::Lane::new(&bytes), portable::Lane::new(&bytes));
-            for byte in 0..=255u8 {
-                assert_eq!(sse2.eq(byte).bits(), portable.eq(byte).bits());
-                assert_eq!(sse2.up_to(byte).bits(), portable.up_to(byte).bits());
-                assert_eq!(sse2.within(byte, 255).bits(), portable.within(byte, 255).bits());
-                assert_eq!(sse2.within(byte / 2, byte).bits(), portable.within(byte / 2, byte).bits());
-            }
-            let (text, _) = b"some bytes to com".split_first_chunk().unwrap();
-            let pair = (super::Lane::new(text), portable::Lane::new(text));
-            assert_eq!(sse2.equal(pair.0).bits(), portable.equal(pair.1).bits());
-            assert_eq!(sse2.not().bits(), portable.not().bits());
-            assert_eq!(sse2.lower().eq(b'a').bits(), portable.lower().eq(b'a').bits());
-            assert_eq!(
-                sse2.eq(first).or(sse2.eq(first ^ 7)).bits(),
-                portable.eq(first).or(portable.eq(first ^ 7)).bits()
-            );
-        }
-    }
 
     #[test]
     fn a_stop_is_found_wherever_it_stands_and_never_behind_the_end() {

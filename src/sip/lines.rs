@@ -11,6 +11,7 @@ use super::field;
 use super::lane::{self, Lane};
 use super::message::Span;
 use super::names::{Header, Watch};
+use super::view::View;
 
 /// Finds line ends, front to back.
 #[derive(Clone, Debug)]
@@ -181,8 +182,8 @@ const fn known() -> Known {
 /// the colon follows it and stands before `end`. None of a name that may be looked for, nor of one
 /// that is long: a closer look is needed.
 #[inline(always)]
-pub(super) fn plain(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Option<(Header, usize)> {
-    let chunk: &[u8; 16] = lane::chunk(bytes, start)?;
+pub(super) fn plain(view: impl View, start: usize, end: usize, watch: &Watch) -> Option<(Header, usize)> {
+    let chunk: &[u8; 16] = view.chunk(start)?;
     let lane = Lane::new(chunk);
     let found = lane.eq(b':').bits();
     let colons = found | 1 << 16;
@@ -192,7 +193,7 @@ pub(super) fn plain(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Op
     }
     // Up to the first colon and with it.
     let name = colons ^ (colons - 1);
-    let slot = slot(lane::word(bytes, start) as u16, length);
+    let slot = slot(view.word(start) as u16, length);
     let text = KNOWN.names.get(slot)?;
     if lane.lower().equal(Lane::new(text)).bits() & name == name {
         return Some((*KNOWN.headers.get(slot)?, length));

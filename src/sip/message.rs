@@ -4,7 +4,7 @@
 //! here borrows the bytes. Never looks at a datagram by itself.
 
 use super::fault::Fault;
-use super::names::{Method, WATCH_MAX};
+use super::names::{Header, Method, WATCH_MAX};
 use super::uri::Scheme;
 
 /// Part of a datagram: offsets from its first byte.
@@ -306,5 +306,49 @@ impl Message {
     #[must_use]
     pub const fn body(&self) -> Span {
         Span { start: self.head_end, end: self.end }
+    }
+}
+
+impl Message {
+    /// The lines of a header whose values are not looked into here.
+    #[inline(always)]
+    pub(super) fn lines(&mut self, header: Header) -> Option<&mut Lines> {
+        Some(match header {
+            Header::Via => &mut self.vias,
+            Header::Route => &mut self.route,
+            Header::RecordRoute => &mut self.record_route,
+            Header::Contact => &mut self.contact,
+            Header::Path => &mut self.path,
+            Header::ProxyRequire => &mut self.proxy_require,
+            Header::Supported => &mut self.supported,
+            Header::Replaces => &mut self.replaces,
+            Header::Join => &mut self.join,
+            Header::Watched(index) => return self.watched.get_mut(index as usize),
+            Header::From
+            | Header::To
+            | Header::CallId
+            | Header::CSeq
+            | Header::MaxForwards
+            | Header::ContentLength
+            | Header::Expires
+            | Header::Other => return None,
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn blame(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+}
+
+impl Lines {
+    #[inline(always)]
+    pub(super) fn add(&mut self, line: Line) {
+        if self.count == 0 {
+            self.first = line;
+        }
+        self.count += 1;
+        self.end = line.next;
     }
 }

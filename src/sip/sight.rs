@@ -10,6 +10,7 @@ use super::lines;
 use super::message::{Address, CSeq, Line, Lines, Message, Number, Span, Start, Via};
 use super::names::{Header, Method, Watch};
 use super::scan::{SEEN_CALL_ID, SEEN_CONTENT_LENGTH, SEEN_CSEQ, SEEN_FROM, SEEN_MAX_FORWARDS, SEEN_TO, SEEN_VIA};
+use super::view::View;
 use super::{uri, via};
 
 /// A name with its colon and a blank.
@@ -106,131 +107,151 @@ const fn known() -> [Known; SLOTS] {
 
 /// The header that the line at `at` names, and where its value begins, behind one blank.
 #[inline(always)]
-fn name(bytes: &[u8], at: usize) -> Option<(Header, usize)> {
-    let chunk: &[u8; 16] = lane::chunk(bytes, at)?;
+fn name(view: impl View, at: usize) -> Option<(Header, usize)> {
+    let chunk: &[u8; 16] = view.chunk(at)?;
     let [a, b, c, d, _, e, f, g, h, ..] = *chunk;
     let known = KNOWN.get(slot([a, b, c, d], [e, f, g, h]))?;
     let same = Lane::new(chunk).or(Lane::new(&known.cases)).equal(Lane::new(&known.name)).bits();
-    (same | u32::from(known.rest) == u16::MAX.into()).then_some((known.header, at + known.length as usize))
+    (same | u32::from(known.rest) == u32::from(u16::MAX)).then_some((known.header, at + known.length as usize))
 }
 
 /// As `name`, of whatever `lines` knows and of names that mean nothing here.
-fn other_name(bytes: &[u8], at: usize, watch: &Watch) -> Option<(Header, usize)> {
-    if bytes.get(at)? <= &b' ' {
+fn other_name(view: impl View, at: usize, watch: &Watch) -> Option<(Header, usize)> {
+    if view.byte(at)? <= b' ' {
         return None;
     }
-    let (header, length) = lines::plain(bytes, at, bytes.len(), watch)?;
-    let sound = lane::plain_end(bytes, at, at + length) == at + length;
-    (sound && bytes.get(at + length + 1) == Some(&b' ')).then_some((header, at + length + 2))
+    let (header, length) = lines::plain(view, at, usize::MAX, watch)?;
+    let sound = lane::stop(view, at, |lane| lane::plain(lane).not())? == at + length;
+    (sound && view.byte(at + length + 1) == Some(b' ')).then_some((header, at + length + 2))
 }
 
-/// Behind the line end at `at`, if it is CRLF and, as far as a glance tells, no fold.
+/// Whether CRLF stands at `at` and, as far as a glance tells, no fold behind it.
 #[inline(always)]
-fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
+fn ends_line(view: impl View, at: usize) -> bool {
     const CRLF: u32 = u32::from_le_bytes(*b"\0\0\r\n");
     // Of white space and few other bytes these bits leave nothing.
     const NO_FOLD: u32 = 0xd6;
-    let word = u32::from_le_bytes(*lane::chunk(bytes, at)?) & (NO_FOLD << 16 | 0xffff);
+    let Some(chunk) = view.chunk(at) else { return false };
+    let word = u32::from_le_bytes(*chunk) & (NO_FOLD << 16 | 0xffff);
     // CR and LF are subtracted, one of them shows as a number out of bounds; so does none behind.
-    (word.rotate_left(16).wrapping_sub(CRLF + 1) < NO_FOLD).then_some(at + 2)
+    word.rotate_left(16).wrapping_sub(CRLF + 1) < NO_FOLD
 }
 
+/// Finds line ends, front to back, without a look at what stands between them: so no line waits for
+/// what was read of the one before.
+#[derive(Clone, Copy)]
+struct Ends<V> {
+    view: V,
+    /// Where the bits begin.
+    base: usize,
+    /// Control characters that are not passed yet, up to CR, one bit each.
+    bits: u64,
+}
+
+impl<V: View> Ends<V> {
+    #[inline(always)]
+    fn new(view: V, at: usize) -> Option<Self> {
+        Some(Self { view, base: at, bits: controls(view.chunk(at)?) })
+    }
+
+    /// The end of the line that starts at `start`, where the end found last ended; none if it is not a
+    /// CRLF that ends a line.
+    #[inline(always)]
+    fn next(&mut self, start: usize) -> Option<usize> {
+        while self.bits == 0 {
+            self.base += 64;
+            // The LF of the end found last may be the first here.
+            self.bits = controls(self.view.chunk(self.base)?) & if start > self.base { !1 } else { !0 };
+        }
+        let end = self.base + self.bits.trailing_zeros() as usize;
+        self.bits &= self.bits - 1;
+        self.bits &= self.bits.wrapping_sub(1);
+        ends_line(self.view, end).then_some(end)
+    }
+}
+
+/// Bytes up to CR, one bit each, the lowest for the first.
 #[inline(always)]
-fn line_stop(lane: Lane) -> Lane {
-    lane.up_to(b'\r')
+fn controls(chunk: &[u8; 64]) -> u64 {
+    let (lanes, _) = chunk.as_chunks::<16>();
+    lanes.iter().rev().fold(0, |bits, lane| bits << 16 | u64::from(Lane::new(lane).up_to(b'\r').bits()))
 }
 
 /// The start line; where the next begins.
 #[inline(always)]
-pub(super) fn start_line(bytes: &[u8], message: &mut Message) -> Option<usize> {
-    let word = lane::word(bytes, 0);
+pub(super) fn start_line(view: impl View, message: &mut Message) -> Option<usize> {
+    let end = Ends::new(view, 0)?.next(0)?;
+    let word = view.word(0);
     if word == u64::from_le_bytes(*b"SIP/2.0 ") {
-        let [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9', b' '] = lane::chunk(bytes, 8)? else { return None };
-        let next = line_end(bytes, lane::stop(bytes, 12, line_stop)?)?;
+        let [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9', b' '] = view.chunk(8)? else { return None };
         let code = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
         message.start = Start::Response { code };
-        return Some(next);
+        return Some(end + 2);
     }
     let (method, length) = Method::frequent(word)?;
-    let (parts, stop) = uri::plain(bytes, length + 1)?;
-    if lane::chunk(bytes, stop)? != b" SIP/2.0" {
+    let (parts, stop) = uri::plain(view, length + 1)?;
+    if stop + 8 != end || view.chunk(stop)? != b" SIP/2.0" {
         return None;
     }
-    let next = line_end(bytes, stop + 8)?;
     message.start = Start::Request { method, name: Span::new(0, length), uri: Span::new(length + 1, stop) };
     message.scheme = parts.scheme;
-    Some(next)
+    Some(end + 2)
+}
+
+/// A header line: where it starts, where its value begins, and where that ends.
+#[derive(Clone, Copy)]
+struct Bounds {
+    start: usize,
+    at: usize,
+    end: usize,
+}
+
+impl Bounds {
+    #[inline(always)]
+    fn line(self) -> Line {
+        Line { start: self.start as u16, value: Span::new(self.at, self.end), next: self.end as u16 + 2 }
+    }
 }
 
 /// Takes header lines from `at` on; where the first begins that was not taken.
 #[inline(always)]
-pub(super) fn header_lines(bytes: &[u8], watch: &Watch, message: &mut Message, seen: &mut u8, mut at: usize) -> usize {
-    loop {
-        let next = match name(bytes, at) {
-            Some((header, value)) => line(bytes, watch, message, seen, header, at, value),
-            None if bytes.get(at) == Some(&b'\r') => return at,
-            None => other_line(bytes, watch, message, seen, at),
+pub(super) fn header_lines(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, at: usize) -> usize {
+    let mut start = at;
+    let Some(mut ends) = Ends::new(view, at) else { return at };
+    while let Some(end) = ends.next(start) {
+        let taken = match name(view, start) {
+            Some((header, at)) => take(view, watch, message, seen, header, Bounds { start, at, end }),
+            None => end > start && take_other(view, watch, message, seen, start, end),
         };
-        let Some(next) = next else { return at };
-        at = next;
+        if !taken {
+            break;
+        }
+        start = end + 2;
     }
+    start
 }
 
 #[inline(never)]
-fn other_line(bytes: &[u8], watch: &Watch, message: &mut Message, seen: &mut u8, at: usize) -> Option<usize> {
-    let (header, value) = other_name(bytes, at, watch)?;
-    line(bytes, watch, message, seen, header, at, value)
+fn take_other(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, start: usize, end: usize) -> bool {
+    let found = other_name(view, start, watch).filter(|(_, at)| *at <= end);
+    found.is_some_and(|(header, at)| take(view, watch, message, seen, header, Bounds { start, at, end }))
 }
 
-/// Takes the line at `start`, whose value begins at `at`; where the next line begins.
+/// Takes a line, or leaves it for a closer look. Those that are looked into have functions of their own,
+/// so that the constants of one are no burden to another.
 #[inline(always)]
-fn line(
-    bytes: &[u8],
-    watch: &Watch,
-    message: &mut Message,
-    seen: &mut u8,
-    header: Header,
-    start: usize,
-    at: usize,
-) -> Option<usize> {
+fn take(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, header: Header, line: Bounds) -> bool {
     let lines = match header {
-        Header::Other => {
-            // Only a closer look tells whether it is one of those looked for.
-            let looked_for = watch.has_length(at - start - 2);
-            return if looked_for { None } else { line_end(bytes, lane::stop(bytes, at, line_stop)?) };
-        }
-        Header::Via if message.vias.count == 0 => {
-            let next = top_via(bytes, message, start, at)?;
-            *seen |= SEEN_VIA;
-            return Some(next);
-        }
-        Header::From | Header::To => {
-            let from = header == Header::From;
-            let bit = if from { SEEN_FROM } else { SEEN_TO };
-            let next = address(bytes, if from { &mut message.from } else { &mut message.to }, start, at, *seen & bit)?;
-            *seen |= bit;
-            return Some(next);
-        }
-        Header::CallId if *seen & SEEN_CALL_ID == 0 => return call_id(bytes, message, seen, at),
-        Header::CSeq if *seen & SEEN_CSEQ == 0 => return cseq(bytes, message, seen, at),
-        Header::MaxForwards if *seen & SEEN_MAX_FORWARDS == 0 => {
-            let (number, next) = number(bytes, at).filter(|(number, _)| number.value <= 255)?;
-            message.max_forwards = Some(number);
-            *seen |= SEEN_MAX_FORWARDS;
-            return Some(next);
-        }
-        Header::ContentLength if *seen & SEEN_CONTENT_LENGTH == 0 => {
-            let (number, next) = number(bytes, at)?;
-            message.content_length = Some(number);
-            *seen |= SEEN_CONTENT_LENGTH;
-            return Some(next);
-        }
-        Header::CallId
-        | Header::CSeq
-        | Header::MaxForwards
-        | Header::ContentLength
-        | Header::Expires
-        | Header::Watched(_) => return None,
+        // Only a closer look tells whether it is one of those looked for.
+        Header::Other => return !watch.has_length(line.at - line.start - 2),
+        Header::Via if message.vias.count == 0 => return top_via(view, message, seen, line).is_some(),
+        Header::From => return address(view, &mut message.from, seen, SEEN_FROM, line).is_some(),
+        Header::To => return address(view, &mut message.to, seen, SEEN_TO, line).is_some(),
+        Header::CallId => return call_id(view, message, seen, line).is_some(),
+        Header::CSeq => return cseq(view, message, seen, line).is_some(),
+        Header::MaxForwards => return max_forwards(view, message, seen, line).is_some(),
+        Header::ContentLength => return content_length(view, message, seen, line).is_some(),
+        Header::Expires | Header::Watched(_) => return false,
         Header::Via => &mut message.vias,
         Header::Route => &mut message.route,
         Header::RecordRoute => &mut message.record_route,
@@ -241,68 +262,82 @@ fn line(
         Header::Replaces => &mut message.replaces,
         Header::Join => &mut message.join,
     };
-    let stop = lane::stop(bytes, at, line_stop)?;
-    let next = line_end(bytes, stop)?;
-    if *bytes.get(at)? <= b' ' || *bytes.get(stop.wrapping_sub(1))? <= b' ' {
-        return None;
+    // No white space at either end of the value.
+    let sound = view.byte(line.at).is_some_and(|first| first > b' ')
+        && view.byte(line.end.wrapping_sub(1)).is_some_and(|last| last > b' ');
+    if sound {
+        lines.add(line.line());
     }
-    lines.add(Line { start: start as u16, value: Span::new(at, stop), next: next as u16 });
-    Some(next)
+    sound
 }
 
-#[inline(always)]
-fn top_via(bytes: &[u8], message: &mut Message, start: usize, at: usize) -> Option<usize> {
-    let stop = via::plain(bytes, at, &mut message.via)?;
-    let Some(next) = line_end(bytes, stop) else {
+#[inline(never)]
+fn top_via(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
+    if via::plain(view, line.at, &mut message.via)? != line.end {
         message.via = Via::NONE;
         return None;
-    };
-    let line = Line { start: start as u16, value: Span::new(at, stop), next: next as u16 };
+    }
+    let line = line.line();
     message.via.line = line;
-    message.vias = Lines { count: 1, end: next as u16, first: line };
-    Some(next)
+    message.vias = Lines { count: 1, end: line.next, first: line };
+    *seen |= SEEN_VIA;
+    Some(())
 }
 
-#[inline(always)]
-fn address(bytes: &[u8], address: &mut Address, start: usize, at: usize, seen: u8) -> Option<usize> {
-    let (uri, tag, stop) = address::plain(bytes, at)?;
-    let next = line_end(bytes, stop).filter(|_| seen == 0)?;
-    let line = Line { start: start as u16, value: Span::new(at, stop), next: next as u16 };
-    *address = Address { line, uri, tag };
-    Some(next)
+/// From or To; `bit` tells which.
+#[inline(never)]
+fn address(view: impl View, address: &mut Address, seen: &mut u8, bit: u8, line: Bounds) -> Option<()> {
+    let (uri, tag) = address::plain(view, line.at, line.end).filter(|_| *seen & bit == 0)?;
+    *address = Address { line: line.line(), uri, tag };
+    *seen |= bit;
+    Some(())
 }
 
-#[inline(always)]
-fn call_id(bytes: &[u8], message: &mut Message, seen: &mut u8, at: usize) -> Option<usize> {
-    let stop = lane::stop(bytes, at, |lane| lane.up_to(b' ').or(lane.eq(0x7f)))?;
-    let next = line_end(bytes, stop)?;
-    if stop == at {
+#[inline(never)]
+fn call_id(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
+    let stop = lane::stop(view, line.at, |lane| lane.beyond(b'!', b'~'))?;
+    if stop != line.end || stop == line.at || *seen & SEEN_CALL_ID != 0 {
         return None;
     }
-    message.call_id = Span::new(at, stop);
+    message.call_id = Span::new(line.at, line.end);
     *seen |= SEEN_CALL_ID;
-    Some(next)
+    Some(())
 }
 
-#[inline(always)]
-fn cseq(bytes: &[u8], message: &mut Message, seen: &mut u8, at: usize) -> Option<usize> {
-    let (number, count) = lane::few_digits(*lane::chunk(bytes, at)?);
+#[inline(never)]
+fn cseq(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
+    let Bounds { at, end, .. } = line;
+    let (number, count) = lane::few_digits(*view.chunk(at)?);
     let start = at + count + 1;
-    let stop = lane::stop(bytes, start, |lane| lane.within(b'A', b'Z').not())?;
-    let next = line_end(bytes, stop)?;
-    if count == 0 || bytes.get(start - 1) != Some(&b' ') || stop == start {
+    let stop = lane::stop(view, start, |lane| lane.beyond(b'A', b'Z'))?;
+    if stop != end || stop == start || count == 0 || view.byte(start - 1)? != b' ' || *seen & SEEN_CSEQ != 0 {
         return None;
     }
-    let (value, method, digits) = (Span::new(at, stop), Span::new(start, stop), Span::new(at, start - 1));
+    let (value, method, digits) = (Span::new(at, end), Span::new(start, end), Span::new(at, start - 1));
     message.cseq = CSeq { number, value, method, digits };
     *seen |= SEEN_CSEQ;
-    Some(next)
+    Some(())
 }
 
-/// The number that is all of the value at `at`, and where the next line begins.
 #[inline(always)]
-fn number(bytes: &[u8], at: usize) -> Option<(Number, usize)> {
-    let (value, count) = lane::few_digits(*lane::chunk(bytes, at)?);
-    let next = line_end(bytes, at + count)?;
-    (count > 0).then(|| (Number { value, span: Span::new(at, at + count) }, next))
+fn max_forwards(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
+    let number = number(view, line).filter(|number| number.value <= 255 && *seen & SEEN_MAX_FORWARDS == 0)?;
+    message.max_forwards = Some(number);
+    *seen |= SEEN_MAX_FORWARDS;
+    Some(())
+}
+
+#[inline(always)]
+fn content_length(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
+    let number = number(view, line).filter(|_| *seen & SEEN_CONTENT_LENGTH == 0)?;
+    message.content_length = Some(number);
+    *seen |= SEEN_CONTENT_LENGTH;
+    Some(())
+}
+
+/// The number that is all of a value, of up to four digits.
+#[inline(always)]
+fn number(view: impl View, Bounds { at, end, .. }: Bounds) -> Option<Number> {
+    let value = lane::all_digits(*view.chunk(at)?, end.wrapping_sub(at))?;
+    Some(Number { value, span: Span::new(at, end) })
 }

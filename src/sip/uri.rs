@@ -6,6 +6,7 @@
 use super::field::{self, Next};
 use super::lane::{self, AnyCase};
 use super::message::Span;
+use super::view::View;
 
 pub use super::host::host_ip;
 pub use super::key::normalise_user_host;
@@ -171,31 +172,31 @@ fn scheme(bytes: &[u8], at: usize, end: usize) -> Option<(Scheme, usize)> {
 /// The URI at `at`, of sip, with nothing but user, host, port and parameters, and the offset behind
 /// it. Whatever cannot go on ends it: it is for the caller to see whether it may.
 #[inline(always)]
-pub(super) fn plain(bytes: &[u8], at: usize) -> Option<(Parts, usize)> {
-    if !SIP.is(lane::word(bytes, at)) {
+pub(super) fn plain(view: impl View, at: usize) -> Option<(Parts, usize)> {
+    if !SIP.is(view.word(at)) {
         return None;
     }
     let at = at + 4;
     let mut user = Span::new(at, at);
     let mut host_at = at;
-    let stop = lane::stop(bytes, at, |lane| stop(lane).or(lane.eq(b'@')))?;
-    if bytes.get(stop) == Some(&b'@') {
+    let stop = lane::stop(view, at, |lane| stop(lane).or(lane.eq(b'@')))?;
+    if view.byte(stop) == Some(b'@') {
         user.end = stop as u16;
         host_at = stop + 1;
     }
-    let host_end = lane::stop(bytes, host_at, |lane| lane::plain(lane).not())?;
+    let host_end = lane::stop(view, host_at, lane::plain_stop)?;
     if host_end == host_at || stop == at {
         return None;
     }
     let (mut next, mut port, mut params) = (host_end, None, Span::NONE);
-    if bytes.get(next) == Some(&b':') {
-        let (number, count) = lane::port(bytes, next + 1)?;
+    if view.byte(next) == Some(b':') {
+        let (number, count) = lane::port(view, next + 1)?;
         port = Some(number);
         next += 1 + count;
     }
     let host_port = Span::new(host_at, next);
-    if bytes.get(next) == Some(&b';') {
-        let stop = lane::stop(bytes, next, |lane| unsound(lane).or(lane.eq(b'@')).or(lane.eq(b'?')))?;
+    if view.byte(next) == Some(b';') {
+        let stop = lane::stop(view, next, |lane| self::stop(lane).or(lane.plus(1).with(1).eq(b'A')))?;
         params = Span::new(next + 1, stop);
         next = stop;
     }
@@ -248,10 +249,10 @@ fn odd_parts(bytes: &[u8], span: Span) -> Option<Parts> {
     tail(bytes, host_end, end, &mut parts).then_some(parts)
 }
 
-/// As `unsound`, and `!`: where what is taken at sight stops.
+/// As `unsound`, and `!` and what is not ASCII: where what is taken at sight stops.
 #[inline(always)]
 pub(super) fn stop(lane: lane::Lane) -> lane::Lane {
-    lane.up_to(b'"').or(lane.with(2).eq(b'>')).or(lane.eq(0x7f))
+    lane.beyond(b'#', b'~').or(lane.with(2).eq(b'>'))
 }
 
 /// White space, control characters and what encloses URIs: never part of one.

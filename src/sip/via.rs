@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::field::{self, Next, Param, byte_at, digits, host, loose_stop, next_param, skip_space, token};
 use super::lane::{self, AnyCase};
 use super::message::{Rport, Span, Via};
+use super::view::View;
 
 const BRANCH: AnyCase = AnyCase::new(b"branch");
 const RECEIVED: AnyCase = AnyCase::new(b"received");
@@ -36,38 +37,38 @@ fn plain_alone(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
 /// Fills in all but the line and gives the offset behind the value, which whatever cannot go on ends:
 /// it is for the caller to see whether it may.
 #[inline(always)]
-pub(super) fn plain(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
-    if lane::chunk(bytes, at)? != b"SIP/2.0/UDP " {
+pub(super) fn plain(view: impl View, at: usize, via: &mut Via) -> Option<usize> {
+    if view.chunk(at)? != b"SIP/2.0/UDP " {
         return None;
     }
     let start = at + 12;
-    let stop = lane::stop(bytes, start, |lane| lane::plain(lane).not())?;
+    let stop = lane::stop(view, start, lane::plain_stop)?;
     if stop == start {
         return None;
     }
     let (mut next, mut port) = (stop, None);
-    if bytes.get(stop) == Some(&b':') {
-        let (number, count) = lane::port(bytes, stop + 1)?;
+    if view.byte(stop) == Some(b':') {
+        let (number, count) = lane::port(view, stop + 1)?;
         port = Some(number);
         next = stop + 1 + count;
     }
     let (host, sent_by) = (Span::new(start, stop), Span::new(start, next));
     let (mut branch, mut received, mut rport) = (Span::NONE, Span::NONE, Rport::Absent);
     loop {
-        let word = lane::word(bytes, next);
+        let word = view.word(next);
         if word as u8 != b';' {
             break;
         }
         if BRANCH_IS.is(word) && branch.is_empty() {
-            branch = plain_value(bytes, next + 8)?;
+            branch = plain_value(view, next + 8)?;
             if branch.len() == 7 {
                 return None;
             }
             next = branch.end.into();
         } else if RPORT.is(word >> 8) && rport == Rport::Absent {
-            (rport, next) = plain_rport(bytes, word, next + 6)?;
-        } else if RECEIVE.is(word) && D_IS.is(lane::word(bytes, next + 8)) && received.is_empty() {
-            received = plain_value(bytes, next + 10)?;
+            (rport, next) = plain_rport(view, word, next + 6)?;
+        } else if RECEIVE.is(word) && D_IS.is(view.word(next + 8)) && received.is_empty() {
+            received = plain_value(view, next + 10)?;
             next = received.end.into();
         } else {
             return None;
@@ -82,10 +83,10 @@ pub(super) fn plain(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
 
 /// The rport parameter whose name ends at `at`, and the offset behind it. `word` begins at its `;`.
 #[inline(always)]
-fn plain_rport(bytes: &[u8], word: u64, at: usize) -> Option<(Rport, usize)> {
+fn plain_rport(view: impl View, word: u64, at: usize) -> Option<(Rport, usize)> {
     match (word >> 48) as u8 {
         b'=' => {
-            let (port, count) = lane::port(bytes, at + 1)?;
+            let (port, count) = lane::port(view, at + 1)?;
             let stop = at + 1 + count;
             Some((Rport::Value { port, span: Span::new(at + 1, stop) }, stop))
         }
@@ -96,8 +97,8 @@ fn plain_rport(bytes: &[u8], word: u64, at: usize) -> Option<(Rport, usize)> {
 
 /// The value at `start`, of what most values are made of.
 #[inline(always)]
-fn plain_value(bytes: &[u8], start: usize) -> Option<Span> {
-    let stop = lane::stop(bytes, start, loose_stop)?;
+fn plain_value(view: impl View, start: usize) -> Option<Span> {
+    let stop = lane::stop(view, start, loose_stop)?;
     (stop > start).then(|| Span::new(start, stop))
 }
 

@@ -3,7 +3,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use super::*;
+use sipring::packet::PeerId;
+
+use super::rig::*;
+
+over_both! {
+    after_the_first_turns_nothing_is_allocated
+}
 
 struct Counting;
 
@@ -42,18 +48,17 @@ fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
 }
 
-#[test]
-fn after_the_first_turns_nothing_is_allocated() {
-    alone(turns);
+fn after_the_first_turns_nothing_is_allocated<B: Backend>() {
+    alone(turns::<B>);
 }
 
-fn turns() {
-    let mut rig = Rig::at("127.0.0.1");
+fn turns<B: Backend>() {
+    let mut rig = Rig::<B>::at("127.0.0.1");
     let nodes: Vec<_> = (0..3).map(|_| peer("127.0.0.1")).collect();
     let addresses: Vec<_> = nodes.iter().map(|node| node.1).collect();
     rig.connect(&addresses);
     let gone = dead("127.0.0.1");
-    let turn = |rig: &mut Rig| {
+    let turn = |rig: &mut Rig<B>| {
         for number in 0..60usize {
             let to = number % 3;
             rig.put(&[7; 400], WORKER, PeerId(to as u16), addresses[to]);

@@ -8,7 +8,19 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::*;
+use std::net::SocketAddr;
+use std::thread;
+
+use sipring::packet::{Event, PeerId, Trouble};
+
+use super::rig::*;
+
+over_both! {
+    large_datagrams_cross_paths_of_1500_and_of_1280_bytes_both_ways
+    a_full_socket_loses_what_it_cannot_take_and_counts_it
+    a_host_that_is_gone_is_told_from_every_kind_of_socket
+    a_destination_without_a_route_is_told_and_counted_and_one_forbidden_here_only_counted
+}
 
 static NETS: AtomicU32 = AtomicU32::new(0);
 
@@ -76,6 +88,12 @@ impl Net {
     }
 }
 
+/// Runs `work` in a new world, on the near machine: a datapath is used by the thread that opened it.
+fn near(work: impl FnOnce(&Net) + Send) {
+    let net = Net::new();
+    net.within("near", || work(&net));
+}
+
 impl Drop for Net {
     fn drop(&mut self) {
         for place in ["near", "router", "far"] {
@@ -84,117 +102,114 @@ impl Drop for Net {
     }
 }
 
-impl Rig {
-    /// Connects from inside the namespace, where the sockets must be made.
-    fn connect_within(&mut self, net: &Net, peers: &[SocketAddr]) {
-        net.within("near", || self.connect(peers));
-        assert_eq!(self.path.counts().connects_failed, 0);
-    }
-}
-
 const NEAR: [&str; 2] = ["10.11.1.1", "fd11:1::1"];
 const ROUTER: [&str; 2] = ["10.11.1.2", "fd11:1::2"];
 const FAR: [&str; 2] = ["10.11.2.2", "fd11:2::2"];
 
-#[test]
-fn large_datagrams_cross_paths_of_1500_and_of_1280_bytes_both_ways() {
-    let net = Net::new();
-    for family in 0..2 {
-        let mut rig = net.within("near", || Rig::at(NEAR[family]));
-        for (place, ip) in [("router", ROUTER[family]), ("far", FAR[family])] {
-            let (node, at) = net.within(place, || peer(ip));
-            rig.connect_within(&net, &[at]);
-            for length in [1_300, 1_472, 5_000, 20_000, 65_507] {
-                let bytes: Vec<_> = (0..length).map(|at| (at % 251) as u8).collect();
-                // A router cuts IPv4 only: the first long one of IPv6 is lost, and teaches the path.
-                let learns = family == 1 && place == "far" && length == 1_300;
-                if learns {
-                    let before = rig.path.counts().icmp;
-                    rig.send_one(&bytes, WORKER, PeerId(0), at);
-                    for _ in 0..200 {
-                        rig.path.recv(&mut rig.batch, Some(PATIENCE / 200)).unwrap();
-                        if rig.path.counts().icmp > before {
-                            break;
+fn large_datagrams_cross_paths_of_1500_and_of_1280_bytes_both_ways<B: Backend>() {
+    near(|net| {
+        for family in 0..2 {
+            let mut rig = Rig::<B>::at(NEAR[family]);
+            for (place, ip) in [("router", ROUTER[family]), ("far", FAR[family])] {
+                let (node, at) = net.within(place, || peer(ip));
+                rig.connect(&[at]);
+                for length in [1_300, 1_472, 5_000, 20_000, 65_507] {
+                    let bytes: Vec<_> = (0..length).map(|at| (at % 251) as u8).collect();
+                    // A router cuts IPv4 only: the first long one of IPv6 is lost, and teaches the path.
+                    let learns = family == 1 && place == "far" && length == 1_300;
+                    if learns {
+                        let before = rig.path.counts().icmp;
+                        rig.send_one(&bytes, WORKER, PeerId(0), at);
+                        for _ in 0..200 {
+                            rig.path.recv(&mut rig.batch, Some(PATIENCE / 200)).unwrap();
+                            if rig.path.counts().icmp > before {
+                                break;
+                            }
                         }
+                        assert!(rig.path.counts().icmp > before);
+                        assert!(rig.batch.events.is_empty(), "the next one is cut to fit: no trouble of the peer");
                     }
-                    assert!(rig.path.counts().icmp > before);
-                    assert!(rig.batch.events.is_empty(), "the next one is cut to fit: no trouble of the peer");
-                }
-                for (port, index) in [(WORKER, PeerId(0)), (LISTENER, PeerId::NONE)] {
-                    rig.send_one(&bytes, port, index, at);
-                    let (back, from) = next(&node);
-                    assert!(back == bytes && from == rig.local(port), "{length} bytes to {at}");
-                    node.send_to(&back[..1_200], from).unwrap();
-                    assert_eq!(rig.recv(1), [(port, at, bytes[..1_200].to_vec())]);
-                }
-                if place == "router" {
-                    node.send_to(&bytes, rig.local(LISTENER)).unwrap();
-                    assert_eq!(rig.recv(1), [(LISTENER, at, bytes)]);
+                    for (port, index) in [(WORKER, PeerId(0)), (LISTENER, PeerId::NONE)] {
+                        rig.send_one(&bytes, port, index, at);
+                        let (back, from) = next(&node);
+                        assert!(back == bytes && from == rig.local(port), "{length} bytes to {at}");
+                        node.send_to(&back[..1_200], from).unwrap();
+                        assert_eq!(rig.recv(1), [(port, at, bytes[..1_200].to_vec())]);
+                    }
+                    if place == "router" {
+                        node.send_to(&bytes, rig.local(LISTENER)).unwrap();
+                        assert_eq!(rig.recv(1), [(LISTENER, at, bytes)]);
+                    }
                 }
             }
+            assert_eq!(rig.path.counts().send_errors.sum(), 0);
         }
-        assert_eq!(rig.path.counts().send_errors.sum(), 0);
-    }
+    });
 }
 
-#[test]
-fn a_full_socket_loses_what_it_cannot_take_and_counts_it() {
-    let net = Net::new();
-    let mut options = options(&NEAR[..1]);
-    options.send_buffer = 16 << 10;
-    let mut rig = net.within("near", || Rig::new(&options));
-    // Nobody answers for this address: datagrams wait for a neighbour and fill the socket.
-    let silent: SocketAddr = "10.11.1.99:5060".parse().unwrap();
-    for _ in 0..200 {
-        rig.put(&[7; 1_000], LISTENER, PeerId::NONE, silent);
-    }
-    rig.send();
-    let counts = *rig.path.counts();
-    assert!(counts.send_errors.full > 100, "{counts:?}");
-    assert_eq!(counts.sent + counts.send_errors.full, 200);
-    assert!(counts.syscalls <= 3, "no try for each: {}", counts.syscalls);
-    assert!(rig.batch.events.is_empty());
-}
-
-#[test]
-fn a_host_that_is_gone_is_told_from_every_kind_of_socket() {
-    let net = Net::new();
-    net.write("near", "net/ipv4/neigh/near0/retrans_time_ms", "20");
-    net.write("near", "net/ipv6/neigh/near0/retrans_time_ms", "20");
-    for (family, ip) in ["10.11.1.99", "fd11:1::99"].into_iter().enumerate() {
-        let mut rig = net.within("near", || Rig::at(NEAR[family]));
-        let gone = SocketAddr::new(ip.parse().unwrap(), 5060);
-        rig.connect_within(&net, &[gone]);
-        for (port, index) in [(LISTENER, PeerId::NONE), (WORKER, PeerId(0))] {
-            rig.send_one(b"anybody?", port, index, gone);
-            assert_eq!(rig.events(1), [Event { port, to: gone, trouble: Trouble::Unreachable }]);
+fn a_full_socket_loses_what_it_cannot_take_and_counts_it<B: Backend>() {
+    near(|_| {
+        let mut options = options(&NEAR[..1]);
+        options.send_buffer = 16 << 10;
+        let mut rig = Rig::<B>::new(&options);
+        // Nobody answers for this address: datagrams wait for a neighbour and fill the socket.
+        let silent: SocketAddr = "10.11.1.99:5060".parse().unwrap();
+        for _ in 0..200 {
+            rig.put(&[7; 1_000], LISTENER, PeerId::NONE, silent);
         }
-    }
-}
-
-#[test]
-fn a_destination_without_a_route_is_told_and_counted_and_one_forbidden_here_only_counted() {
-    let net = Net::new();
-    for command in [
-        "ip -n @near route add unreachable 198.51.100.0/24",
-        "ip -n @near route add prohibit 203.0.113.0/24",
-        "ip -n @near -6 route add unreachable 2001:db8:1::/48",
-        "ip -n @near -6 route add prohibit 2001:db8:2::/48",
-    ] {
-        assert!(run(&command.replace('@', &net.name)), "{command}");
-    }
-    let nowhere = [("198.51.100.1", "203.0.113.1"), ("2001:db8:1::1", "2001:db8:2::1")];
-    for (family, (unreachable, forbidden)) in nowhere.into_iter().enumerate() {
-        let mut rig = net.within("near", || Rig::at(NEAR[family]));
-        let (node, at) = net.within("router", || peer(ROUTER[family]));
-        let [unreachable, forbidden] = [unreachable, forbidden].map(|ip| SocketAddr::new(ip.parse().unwrap(), 5060));
-        rig.put(b"x", LISTENER, PeerId::NONE, unreachable);
-        rig.put(b"x", LISTENER, PeerId::NONE, forbidden);
-        rig.put(b"fine", LISTENER, PeerId::NONE, at);
         rig.send();
-        assert_eq!(next(&node).0, b"fine");
         let counts = *rig.path.counts();
-        assert_eq!((counts.sent, counts.send_errors.unreachable, counts.send_errors.other), (1, 1, 1), "{counts:?}");
-        assert_eq!(rig.events(1), [Event { port: LISTENER, to: unreachable, trouble: Trouble::Unreachable }]);
-    }
+        assert!(counts.send_errors.full > 100, "{counts:?}");
+        assert_eq!(counts.sent + counts.send_errors.full, 200);
+        assert!(counts.syscalls <= 3, "no try for each: {}", counts.syscalls);
+        assert!(rig.batch.events.is_empty());
+    });
+}
+
+fn a_host_that_is_gone_is_told_from_every_kind_of_socket<B: Backend>() {
+    near(|net| {
+        net.write("near", "net/ipv4/neigh/near0/retrans_time_ms", "20");
+        net.write("near", "net/ipv6/neigh/near0/retrans_time_ms", "20");
+        for (family, ip) in ["10.11.1.99", "fd11:1::99"].into_iter().enumerate() {
+            let mut rig = Rig::<B>::at(NEAR[family]);
+            let gone = SocketAddr::new(ip.parse().unwrap(), 5060);
+            rig.connect(&[gone]);
+            for (port, index) in [(LISTENER, PeerId::NONE), (WORKER, PeerId(0))] {
+                rig.send_one(b"anybody?", port, index, gone);
+                assert_eq!(rig.events(1), [Event { port, to: gone, trouble: Trouble::Unreachable }]);
+            }
+        }
+    });
+}
+
+fn a_destination_without_a_route_is_told_and_counted_and_one_forbidden_here_only_counted<B: Backend>() {
+    near(|net| {
+        for command in [
+            "ip -n @near route add unreachable 198.51.100.0/24",
+            "ip -n @near route add prohibit 203.0.113.0/24",
+            "ip -n @near -6 route add unreachable 2001:db8:1::/48",
+            "ip -n @near -6 route add prohibit 2001:db8:2::/48",
+        ] {
+            assert!(run(&command.replace('@', &net.name)), "{command}");
+        }
+        let nowhere = [("198.51.100.1", "203.0.113.1"), ("2001:db8:1::1", "2001:db8:2::1")];
+        for (family, (unreachable, forbidden)) in nowhere.into_iter().enumerate() {
+            let mut rig = Rig::<B>::at(NEAR[family]);
+            let (node, at) = net.within("router", || peer(ROUTER[family]));
+            let [unreachable, forbidden] =
+                [unreachable, forbidden].map(|ip| SocketAddr::new(ip.parse().unwrap(), 5060));
+            rig.put(b"x", LISTENER, PeerId::NONE, unreachable);
+            rig.put(b"x", LISTENER, PeerId::NONE, forbidden);
+            rig.put(b"fine", LISTENER, PeerId::NONE, at);
+            rig.send();
+            assert_eq!(next(&node).0, b"fine");
+            let counts = *rig.path.counts();
+            assert_eq!(
+                (counts.sent, counts.send_errors.unreachable, counts.send_errors.other),
+                (1, 1, 1),
+                "{counts:?}"
+            );
+            assert_eq!(rig.events(1), [Event { port: LISTENER, to: unreachable, trouble: Trouble::Unreachable }]);
+        }
+    });
 }

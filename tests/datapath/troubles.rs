@@ -1,16 +1,28 @@
 //! ICMP errors and refused sends, on loopback.
 
-use super::*;
+use std::net::{SocketAddr, UdpSocket};
+
+use sipring::packet::{Event, PeerId, PortId, Trouble};
+
+use super::rig::*;
+
+over_both! {
+    a_refused_send_is_an_event_naming_port_and_peer_from_every_kind_of_socket
+    a_refusal_pending_on_a_shared_socket_loses_no_datagram_for_another_peer
+    datagrams_behind_a_pending_refusal_are_received_in_the_same_turn
+    the_send_that_meets_an_old_refusal_is_sent_again_and_arrives
+    a_burst_to_a_dead_node_is_counted_exactly_and_told_once
+    a_destination_that_no_datagram_can_have_is_counted_and_harms_no_other
+}
 
 fn unreachable(port: PortId, to: SocketAddr) -> Event {
     Event { port, to, trouble: Trouble::Unreachable }
 }
 
-#[test]
-fn a_refused_send_is_an_event_naming_port_and_peer_from_every_kind_of_socket() {
+fn a_refused_send_is_an_event_naming_port_and_peer_from_every_kind_of_socket<B: Backend>() {
     alone(|| {
         for ip in LOOPBACKS {
-            let mut rig = Rig::at(ip);
+            let mut rig = Rig::<B>::at(ip);
             let gone = dead(ip);
             rig.connect(&[gone]);
             for (port, index) in [(LISTENER, PeerId::NONE), (WORKER, PeerId::NONE), (WORKER, PeerId(0))] {
@@ -23,11 +35,10 @@ fn a_refused_send_is_an_event_naming_port_and_peer_from_every_kind_of_socket() {
     });
 }
 
-#[test]
-fn a_refusal_pending_on_a_shared_socket_loses_no_datagram_for_another_peer() {
+fn a_refusal_pending_on_a_shared_socket_loses_no_datagram_for_another_peer<B: Backend>() {
     alone(|| {
         for ip in LOOPBACKS {
-            let mut rig = Rig::at(ip);
+            let mut rig = Rig::<B>::at(ip);
             let gone = [dead(ip), dead(ip)];
             let (alive, alive_at) = peer(ip);
             for number in 0..50u8 {
@@ -46,11 +57,10 @@ fn a_refusal_pending_on_a_shared_socket_loses_no_datagram_for_another_peer() {
     });
 }
 
-#[test]
-fn datagrams_behind_a_pending_refusal_are_received_in_the_same_turn() {
+fn datagrams_behind_a_pending_refusal_are_received_in_the_same_turn<B: Backend>() {
     alone(|| {
         for ip in LOOPBACKS {
-            let mut rig = Rig::at(ip);
+            let mut rig = Rig::<B>::at(ip);
             let (client, client_at) = peer(ip);
             let gone = dead(ip);
             client.send_to(b"behind", rig.local(LISTENER)).unwrap();
@@ -63,11 +73,10 @@ fn datagrams_behind_a_pending_refusal_are_received_in_the_same_turn() {
     });
 }
 
-#[test]
-fn the_send_that_meets_an_old_refusal_is_sent_again_and_arrives() {
+fn the_send_that_meets_an_old_refusal_is_sent_again_and_arrives<B: Backend>() {
     alone(|| {
         for ip in LOOPBACKS {
-            let mut rig = Rig::at(ip);
+            let mut rig = Rig::<B>::at(ip);
             let (node, at) = peer(ip);
             rig.connect(&[at]);
             drop(node);
@@ -83,10 +92,9 @@ fn the_send_that_meets_an_old_refusal_is_sent_again_and_arrives() {
     });
 }
 
-#[test]
-fn a_burst_to_a_dead_node_is_counted_exactly_and_told_once() {
+fn a_burst_to_a_dead_node_is_counted_exactly_and_told_once<B: Backend>() {
     alone(|| {
-        let mut rig = Rig::at("127.0.0.1");
+        let mut rig = Rig::<B>::at("127.0.0.1");
         let gone = dead("127.0.0.1");
         rig.connect(&[gone]);
         for number in 0..100u8 {
@@ -98,10 +106,9 @@ fn a_burst_to_a_dead_node_is_counted_exactly_and_told_once() {
     });
 }
 
-#[test]
-fn a_destination_that_no_datagram_can_have_is_counted_and_harms_no_other() {
+fn a_destination_that_no_datagram_can_have_is_counted_and_harms_no_other<B: Backend>() {
     alone(|| {
-        let mut rig = Rig::at("127.0.0.1");
+        let mut rig = Rig::<B>::at("127.0.0.1");
         let (node, at) = peer("127.0.0.1");
         rig.put(b"to port 0", LISTENER, PeerId::NONE, "127.0.0.1:0".parse().unwrap());
         rig.put(b"broadcast", LISTENER, PeerId::NONE, "255.255.255.255:5060".parse().unwrap());

@@ -26,7 +26,7 @@ fn rows(rate: u32, seconds: u32) -> Vec<Row> {
         for flow in Flow::ALL {
             for v6 in [false, true] {
                 for workers in [1, 2] {
-                    rows.push(Row { flow, from_nodes, v6, workers, rate, seconds, pause_ms: 500 });
+                    rows.push(Row { flow, from_nodes, v6, workers, datapath: None, rate, seconds, pause_ms: 500 });
                 }
             }
         }

@@ -14,6 +14,8 @@
 mod harness;
 
 mod calls;
+mod cost;
+mod cycles;
 mod health;
 mod spread;
 
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let figure = std::env::args().nth(1).unwrap_or_default();
+    if matches!(figure.as_str(), "1.1" | "1.2" | "1.3" | "1.7") {
+        println!("datapath: {}, as every \"ready\" line has to say", harness::spec::datapath());
+    }
     let holds = match figure.as_str() {
         "1.1" => calls::run(500, 20),
         "1.2" => outlives_a_kill(1_000),
@@ -35,8 +40,10 @@ fn main() -> ExitCode {
         "1.7" => carries_large_datagrams(),
         "2.3" => health::finds_lost_nodes(),
         "2.4" => health::switches_pairs(),
+        "2.5" => cycles::run(1_000, 100),
+        "2.6" => cost::run_all(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {
-            eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3 and 2.4");
+            eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5 and 2.6");
             return ExitCode::from(2);
         }
     };

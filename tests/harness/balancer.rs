@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::TempDir;
+use super::http::{Admin, DEFAULT_ADMIN};
 use super::namespace::Place;
 use super::process::{Output, Process};
 use super::spec::Spec;
@@ -47,19 +48,36 @@ impl Balancer {
         command.arg("run").arg("-c").arg(self.config()).arg("-t").arg(cpus).env("NO_COLOR", "1");
         let mut process = Process::start("sipring", &mut command, false);
         let says = |process: &Process| {
-            process.lines(0).iter().any(|(from, line)| *from == Output::Err && line.contains("ready"))
+            let ready = |(from, line): &(Output, String)| *from == Output::Err && line.contains("ready");
+            process.lines(0).into_iter().find(ready).map(|(_, line)| line)
         };
-        super::wait_until(LIMIT, || process.ended().is_some() || says(&process));
-        assert!(says(&process), "sipring did not say that it is ready; {}", process.said());
+        super::wait_until(LIMIT, || process.ended().is_some() || says(&process).is_some());
+        let Some(ready) = says(&process) else { panic!("sipring did not say that it is ready; {}", process.said()) };
+        let wanted = spec.datapath.replace("auto", "");
+        assert!(ready.contains(&format!("datapath=\"{wanted}")), "over {}, not {ready}", spec.datapath);
         self.process = Some(process);
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("sipring.toml")
     }
 
+    /// Its admin side, at the address that it has by default.
+    pub(crate) fn admin(&self) -> Admin {
+        Admin::new(&self.place, DEFAULT_ADMIN)
+    }
+
+    /// A command of sipring beside it, with its config: what it said, and its exit code.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = self.place.command(binary());
+        let output = command.args(arguments).current_dir(self.dir.path()).output();
+        let output = output.unwrap_or_else(|e| panic!("sipring {arguments:?}: {e}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
     /// Replaces the config file, by rename, as a careful operator does.
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let new = self.dir.path().join("sipring.toml.new");
         std::fs::write(&new, text).unwrap_or_else(|e| panic!("{}: {e}", new.display()));
         std::fs::rename(&new, self.config()).unwrap_or_else(|e| panic!("{}: {e}", new.display()));

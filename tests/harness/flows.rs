@@ -63,6 +63,8 @@ pub(crate) struct Row {
     pub(crate) from_nodes: bool,
     pub(crate) v6: bool,
     pub(crate) workers: u16,
+    /// The balancer's; none: as the environment says.
+    pub(crate) datapath: Option<&'static str>,
     pub(crate) rate: u32,
     pub(crate) seconds: u32,
     pub(crate) pause_ms: u32,
@@ -72,7 +74,8 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let begun = if self.from_nodes { "node" } else { "client" };
         let ip = if self.v6 { "IPv6" } else { "IPv4" };
-        write!(f, "{:<9} by {begun:<6} {ip} {} worker(s)", self.flow.name(), self.workers)
+        write!(f, "{:<9} by {begun:<6} {ip} {} worker(s)", self.flow.name(), self.workers)?;
+        self.datapath.map_or(Ok(()), |datapath| write!(f, " over {datapath}"))
     }
 }
 
@@ -131,9 +134,12 @@ impl Net {
         }
     }
 
-    fn spec(&self, workers: u16) -> Spec {
+    fn spec(&self, row: Row) -> Spec {
         let nodes = self.nodes.iter().enumerate().map(|(index, at)| Node::new(format!("node{index}"), *at));
-        Spec::new(self.edge, self.node_side).nodes(nodes).workers(workers)
+        // Other balancers of this machine may have the usual port.
+        let spec =
+            Spec::new(self.edge, self.node_side).nodes(nodes).workers(row.workers).tables("[admin]\nbind = \"off\"\n");
+        row.datapath.map_or(spec.clone(), |datapath| spec.datapath(datapath))
     }
 }
 
@@ -141,7 +147,7 @@ impl Net {
 pub(crate) fn run(row: Row) -> Report {
     let net = Net::new(row.v6, 3);
     let here = Place::here();
-    let mut balancer = Balancer::start(&here, &net.spec(row.workers));
+    let mut balancer = Balancer::start(&here, &net.spec(row));
     let (client, nodes) =
         if row.from_nodes { by_nodes(row, &net, &here) } else { by_client(row, &net, &here, net.edge) };
     report(row, &client, &nodes, balancer.counters())
@@ -151,7 +157,7 @@ pub(crate) fn run(row: Row) -> Report {
 pub(crate) fn run_behind(row: Row, start_first: impl FnOnce(SocketAddr) -> (SocketAddr, Kamailio)) -> Report {
     let net = Net::new(row.v6, 3);
     let here = Place::here();
-    let mut balancer = Balancer::start(&here, &net.spec(row.workers));
+    let mut balancer = Balancer::start(&here, &net.spec(row));
     let (first, _kamailio) = start_first(net.edge);
     let (client, nodes) = by_client(row, &net, &here, first);
     report(row, &client, &nodes, balancer.counters())
@@ -200,7 +206,7 @@ fn one<'a>(
     Run { scenario, place, local, remote, target, rate: row.rate, calls, pause_ms: row.pause_ms }
 }
 
-fn report(row: Row, client: &Outcome, nodes: &[Outcome], counters: Counters) -> Report {
+pub(crate) fn report(row: Row, client: &Outcome, nodes: &[Outcome], counters: Counters) -> Report {
     let mut homes: HashMap<&str, (u32, u32)> = HashMap::new();
     for node in nodes {
         for (call_id, messages) in &node.received {
@@ -236,7 +242,16 @@ fn head(text: &str) -> String {
 
 #[test]
 fn a_call_at_two_nodes_or_short_of_a_message_is_seen() {
-    let row = Row { flow: Flow::Call, from_nodes: false, v6: false, workers: 1, rate: 2, seconds: 1, pause_ms: 0 };
+    let row = Row {
+        flow: Flow::Call,
+        from_nodes: false,
+        v6: false,
+        workers: 1,
+        datapath: None,
+        rate: 2,
+        seconds: 1,
+        pause_ms: 0,
+    };
     let node = |received: &[(&str, u32)]| Outcome {
         created: received.len() as u64,
         successful: received.len() as u64,

@@ -9,6 +9,8 @@ pub(crate) mod cluster;
 pub(crate) mod dialog;
 pub(crate) mod failover;
 pub(crate) mod flows;
+pub(crate) mod frozen;
+pub(crate) mod http;
 pub(crate) mod kamailio;
 pub(crate) mod lab;
 pub(crate) mod message;

@@ -1,7 +1,7 @@
 //! Network namespaces, and where a process or a socket of a test lives: here, or in one of them.
 
 use std::fs::File;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 
 use super::sys;
@@ -33,16 +33,30 @@ impl Place {
         self.inside(move || bind(at))
     }
 
+    /// A TCP connection from within this place.
+    pub(crate) fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        self.inside(move || TcpStream::connect(to))
+    }
+
     /// Does something in this place, on a thread of its own if that is elsewhere.
     pub(crate) fn inside<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
-        let Some(name) = self.0.clone() else { return what() };
+        if self.0.is_none() {
+            return what();
+        }
+        let place = self.clone();
         let entered = std::thread::spawn(move || {
-            let path = format!("/run/netns/{name}");
-            let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
-            sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
+            place.enter();
             what()
         });
         entered.join().unwrap_or_else(|_| panic!("nothing can be done in {self:?}"))
+    }
+
+    /// Moves the calling thread here.
+    pub(crate) fn enter(&self) {
+        let Some(name) = &self.0 else { return };
+        let path = format!("/run/netns/{name}");
+        let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
+        sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) strays: u64,
     /// Received messages by Call-ID.
     pub(crate) received: HashMap<String, u32>,
+    /// When an INVITE came, seconds since 1970.
+    pub(crate) invited_s: Vec<f64>,
     pub(crate) errors: String,
 }
 
@@ -109,6 +111,7 @@ impl Sipp {
             let at = names.iter().position(|name| *name == wanted);
             at.and_then(|at| values.get(at)).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
         };
+        let messages = file("messages");
         let successful = of("SuccessfulCall(C)");
         let created = of("TotalCallCreated");
         Outcome {
@@ -119,7 +122,8 @@ impl Sipp {
             failed: created.saturating_sub(successful).max(of("FailedCall(C)")),
             retransmissions: of("Retransmissions(C)"),
             strays: of("OutOfCallMsgs(C)") + of("DeadCallMsgs(C)"),
-            received: received(&file("messages")),
+            received: received(&messages),
+            invited_s: invited_s(&messages),
             errors: file("errors"),
         }
     }
@@ -135,4 +139,14 @@ fn received(log: &str) -> HashMap<String, u32> {
         }
     }
     counts
+}
+
+/// When INVITEs were received, from the same log.
+fn invited_s(log: &str) -> Vec<f64> {
+    let came = log.lines().filter_map(|line| {
+        let mut fields = line.split('\t').skip(2);
+        let at = fields.next()?.parse().ok()?;
+        (fields.next() == Some("R") && fields.any(|field| field.starts_with("INVITE "))).then_some(at)
+    });
+    came.collect()
 }

@@ -32,16 +32,24 @@ pub(crate) struct Spec {
     pub(crate) node_sides: Vec<(SocketAddr, u16)>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) workers: u16,
+    pub(crate) datapath: String,
     pub(crate) cookies: bool,
     pub(crate) drain_max_s: u32,
     /// Further lines of `[[set]]`.
     pub(crate) set: Vec<String>,
     /// Lines of `[health]`; nodes of most tests expect calls and nothing else.
     pub(crate) health: Vec<String>,
+    /// Further tables.
+    pub(crate) tables: String,
 }
 
 /// How many worker ports a test gives the balancer: more than workers, as in service.
 pub(crate) const WORKER_PORTS: u16 = 4;
+
+/// The datapath that the balancer is told to use: `SIPRING_DATAPATH`, else the one that it takes of itself.
+pub(crate) fn datapath() -> String {
+    std::env::var("SIPRING_DATAPATH").unwrap_or_else(|_| "auto".into())
+}
 
 impl Spec {
     /// One listener, one node side whose worker ports follow its own port.
@@ -51,10 +59,12 @@ impl Spec {
             node_sides: vec![(node_side, node_side.port() + 1)],
             nodes: Vec::new(),
             workers: 1,
+            datapath: datapath(),
             cookies: true,
             drain_max_s: 32,
             set: vec!["slots = 4096".into()],
             health: vec!["probe = false".into()],
+            tables: String::new(),
         }
     }
 
@@ -79,9 +89,20 @@ impl Spec {
         self
     }
 
+    pub(crate) fn datapath(mut self, datapath: &str) -> Self {
+        self.datapath = datapath.into();
+        self
+    }
+
     /// A further line of the set.
     pub(crate) fn set(mut self, line: &str) -> Self {
         self.set.push(line.into());
+        self
+    }
+
+    /// Further tables, behind all others.
+    pub(crate) fn tables(mut self, text: &str) -> Self {
+        self.tables.push_str(text);
         self
     }
 
@@ -113,10 +134,11 @@ impl Spec {
                 line(format_args!("pair = \"{pair}\""));
             }
         }
+        line(format_args!("\n{}", self.tables));
         text
     }
 
     pub(crate) fn cpus_toml(&self) -> String {
-        format!("workers = {}\n", self.workers)
+        format!("datapath = \"{}\"\nworkers = {}\n", self.datapath, self.workers)
     }
 }

@@ -1,6 +1,7 @@
-//! The two system calls that std lacks: a signal to a process we started, and entering a network namespace.
+//! The system calls that std lacks: a signal to a process we started, entering a network namespace, and having a cpu to
+//! oneself.
 
-#![expect(unsafe_code, reason = "kill(2) and setns(2) have no safe form in std")]
+#![expect(unsafe_code, reason = "kill(2), setns(2) and sched_setscheduler(2) have no safe form in std")]
 
 use std::fs::File;
 use std::io;
@@ -44,5 +45,18 @@ pub(crate) fn send(pid: u32, group: bool, signal: Signal) -> io::Result<()> {
 pub(crate) fn enter(file: &File) -> io::Result<()> {
     // SAFETY: setns takes a descriptor, open for the length of the call, and a flag.
     let answer = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Binds the calling thread to a cpu, before all others there but those of a higher priority.
+pub(crate) fn occupy(cpu: usize, priority: i32) -> io::Result<()> {
+    // SAFETY: a set of zeros is an empty one; the calls read it and the number, and touch no other memory of ours.
+    let answer = unsafe {
+        let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut cpus);
+        let parameter = libc::sched_param { sched_priority: priority };
+        libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus)
+            | libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter)
+    };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -9,7 +9,8 @@ use crate::harness::{ports, turn};
 
 fn calls_through_an_edge_proxy_stay_whole(flow: Flow) {
     let _turn = turn();
-    let row = Row { flow, from_nodes: false, v6: false, workers: 2, rate: 60, seconds: 2, pause_ms: 100 };
+    let row =
+        Row { flow, from_nodes: false, v6: false, workers: 2, datapath: None, rate: 60, seconds: 2, pause_ms: 100 };
     let report = flows::run_behind(row, |edge| {
         let listen = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 5).into(), ports::free(1));
         let next = [("NEXT", format!("\"sip:{edge}\""))];

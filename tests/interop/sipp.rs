@@ -3,11 +3,11 @@
 use crate::harness::flows::{self, Flow, Row};
 use crate::harness::turn;
 
-/// Every flow in one direction, IPv4 with one worker and IPv6 with two.
+/// Every flow in one direction, IPv4 with one worker and IPv6 with two, and shorter over plain sockets.
 fn flows_stay_whole(flow: Flow, from_nodes: bool) {
     let _turn = turn();
-    for (v6, workers) in [(false, 1), (true, 2)] {
-        let row = Row { flow, from_nodes, v6, workers, rate: 60, seconds: 2, pause_ms: 100 };
+    for (v6, workers, datapath, seconds) in [(false, 1, None, 2), (true, 2, None, 2), (false, 2, Some("mmsg"), 1)] {
+        let row = Row { flow, from_nodes, v6, workers, datapath, rate: 60, seconds, pause_ms: 100 };
         let report = flows::run(row);
         println!("{report}");
         assert!(report.holds(), "{report}\n{}\ncounters: {:#?}", report.errors, report.counters);

@@ -10,7 +10,7 @@ use proptest::sample::select;
 use reference::Meaning;
 use sipring::packet::{Packet, Pool, PoolOptions};
 use sipring::sip::{
-    Edit, Header, Lines, Message, Method, Reply, Rport, Span, Start, Watch, headers, reply, scan, uri, values,
+    Edit, Header, Lines, Message, Method, Reply, Rport, Span, Start, Watch, headers, reply, scan, scan_in, uri, values,
 };
 
 fn watch() -> Watch {
@@ -21,6 +21,9 @@ fn watch() -> Watch {
 fn meaning(bytes: &[u8]) -> Option<Meaning> {
     let watch = watch();
     let message = scan(bytes, &watch);
+    let mut held = packet(bytes);
+    let window = held.window().unwrap();
+    assert_eq!(scan_in(window, bytes.len(), &watch), message, "{}", String::from_utf8_lossy(bytes));
     within(bytes, &message);
     if message.fault.is_some() {
         return None;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use crate::balance::{Endpoint, Health, Intent, Node, Refusal};
+use crate::balance::{Endpoint, Node, Refusal};
 use crate::shard::Evidence;
 
 use super::monitors::Monitors;
@@ -125,11 +125,7 @@ fn node_status(
         name: node.name.clone(),
         id: node.id.0,
         weight: node.weight,
-        intent: match node.intent {
-            Intent::Serve => "serve",
-            Intent::Drain => "drain",
-            Intent::Stop => "stop",
-        },
+        intent: node.intent.word(),
         labels: node.labels.clone(),
         refusal: node.refusal(monitors.vitals()).map(|refusal| match refusal {
             Refusal::Stopped => "stopped",
@@ -154,11 +150,7 @@ fn endpoint_status(monitors: &Monitors, now_us: u64, node: &Node, end: Endpoint)
     Some(EndpointStatus {
         address: end.addr,
         role: if node.is_backup(end) { "backup" } else { "primary" },
-        health: match outward.health {
-            Health::Up => "up",
-            Health::Probing => "probing",
-            Health::Down => "down",
-        },
+        health: outward.health.word(),
         standby: outward.standby,
         closed: outward.closed,
         since_s: seconds(now_us.saturating_sub(monitor.since_us)),

@@ -1,0 +1,243 @@
+//! One thread and its turn: receive, handle, expire, begin, send.
+//!
+//! Owns a datapath, an agent and a pace, and is the only one to know all three. Reads the clock once a
+//! turn. Ends when no worker has calls under way, or when it is told to.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use sipring::datapath::{Batch, Counts, Datapath};
+use sipring::packet::{Outbox, Pool};
+
+use crate::agent::Agent;
+use crate::pace::Pace;
+use crate::tally::Tally;
+
+/// Packets that one turn may send besides one or two for each that came.
+const SENDS_MAX: usize = 4_096;
+/// The longest sleep: how soon a worker notices that the others are done.
+const SLEEP_MAX: Duration = Duration::from_millis(20);
+/// How often live figures are written.
+const LIVE_EVERY_NS: u64 = 50_000_000;
+/// How long answering legs may retransmit when all callers are done.
+const SETTLE_NS: u64 = 2_000_000_000;
+
+/// What the threads of a run share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Workers that still begin calls or have some under way.
+    pub(crate) calling: AtomicUsize,
+    /// Begin no more.
+    pub(crate) stop: AtomicBool,
+    pub(crate) live: Vec<Live>,
+}
+
+/// Live figures of one worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Live {
+    cells: [AtomicU64; LIVE.len()],
+}
+
+/// Names of the live figures, in order.
+pub(crate) const LIVE: [&str; 9] =
+    ["started", "ok", "failed", "lost", "sent", "received", "retransmitted", "wrong", "calling"];
+
+impl Live {
+    pub(crate) fn read(&self) -> [u64; LIVE.len()] {
+        std::array::from_fn(|at| self.cells.get(at).map_or(0, |cell| cell.load(Ordering::Relaxed)))
+    }
+
+    fn write(&self, figures: [u64; LIVE.len()]) {
+        for (cell, figure) in self.cells.iter().zip(figures) {
+            cell.store(figure, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What one worker has done.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) tally: Tally,
+    pub(crate) counts: Counts,
+    /// Packets that found no free slot or no room in a turn.
+    pub(crate) refused: u64,
+    pub(crate) cpu: Duration,
+    /// From the first call to the end of the last, and to the end of the last begun.
+    pub(crate) wall: Duration,
+    pub(crate) beginning: Duration,
+    /// Legs left when it ended.
+    pub(crate) left_over: u64,
+}
+
+/// What a worker is made of besides its datapath.
+pub(crate) struct Parts {
+    pub(crate) me: usize,
+    pub(crate) agent: Agent,
+    /// None: it only answers, until this time.
+    pub(crate) pace: Option<Pace>,
+    pub(crate) until_ns: u64,
+    pub(crate) pool: &'static Pool,
+    pub(crate) batch: usize,
+    pub(crate) spin: bool,
+    pub(crate) origin: Instant,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// One worker.
+pub(crate) struct Worker<D: Datapath> {
+    datapath: D,
+    parts: Parts,
+    batch: Batch,
+    out: Outbox,
+    now_ns: u64,
+    /// The last receive filled its batch.
+    more: bool,
+    live_at_ns: u64,
+    began_ns: u64,
+    /// When the last call began, and when the last ended.
+    begun_ns: u64,
+    ended_ns: Option<u64>,
+}
+
+impl<D: Datapath> Worker<D> {
+    pub(crate) fn new(datapath: D, parts: Parts) -> Self {
+        let mut worker = Self {
+            batch: Batch::new(parts.batch),
+            out: Outbox::new(parts.pool, SENDS_MAX),
+            now_ns: 0,
+            more: false,
+            live_at_ns: 0,
+            began_ns: 0,
+            begun_ns: 0,
+            ended_ns: None,
+            datapath,
+            parts,
+        };
+        worker.now_ns = worker.clock_ns();
+        (worker.began_ns, worker.begun_ns) = (worker.now_ns, worker.now_ns);
+        worker.parts.agent.at(worker.now_ns);
+        worker
+    }
+
+    /// Turns until the run is over.
+    ///
+    /// # Errors
+    /// When the datapath can no longer receive.
+    pub(crate) fn run(mut self) -> io::Result<Done> {
+        let cpu = thread_cpu();
+        while !self.over() {
+            self.turn()?;
+        }
+        self.write_live();
+        let counts = *self.datapath.counts();
+        let ended_ns = self.ended_ns.unwrap_or(self.now_ns);
+        let between = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
+        Ok(Done {
+            counts,
+            refused: self.out.refused(),
+            cpu: thread_cpu().saturating_sub(cpu),
+            wall: between(self.began_ns, ended_ns),
+            beginning: between(self.began_ns, self.begun_ns),
+            left_over: self.parts.agent.left_over() as u64,
+            tally: self.parts.agent.tally,
+        })
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let wait = self.wait();
+        self.batch.clear();
+        self.datapath.recv(&mut self.batch, Some(wait))?;
+        self.now_ns = self.clock_ns();
+        let Self { parts: Parts { agent, pace, .. }, batch, out, now_ns, .. } = self;
+        agent.at(*now_ns);
+        self.more = batch.room() == 0;
+        batch.packets.iter().for_each(|packet| agent.handle(packet, out));
+        agent.expire(out);
+        if let Some(pace) = pace {
+            pace.turn();
+            while let Some(intended_ns) = pace.due(*now_ns, agent.calling()) {
+                self.begun_ns = *now_ns;
+                if !agent.begin(intended_ns, out) {
+                    agent.tally.held_back += 1;
+                }
+            }
+        }
+        if !self.out.is_empty() {
+            self.datapath.send(&mut self.out);
+        }
+        if self.now_ns >= self.live_at_ns {
+            self.live_at_ns = self.now_ns + LIVE_EVERY_NS;
+            self.write_live();
+        }
+        Ok(())
+    }
+
+    /// How long a receive may sleep.
+    fn wait(&self) -> Duration {
+        if self.more || self.parts.spin {
+            return Duration::ZERO;
+        }
+        let timer_ns = self.parts.agent.wakes_at_ms().map(|at_ms| at_ms.saturating_mul(1_000_000));
+        let pace = self.parts.pace.as_ref();
+        let call_ns = pace.and_then(Pace::next_ns);
+        let due_ns = timer_ns.unwrap_or(u64::MAX).min(call_ns.unwrap_or(u64::MAX));
+        Duration::from_nanos(due_ns.saturating_sub(self.now_ns)).min(SLEEP_MAX)
+    }
+
+    /// Whether this worker and all others are done.
+    fn over(&mut self) -> bool {
+        let Parts { pace, agent, shared, until_ns, .. } = &mut self.parts;
+        let stop = shared.stop.load(Ordering::Relaxed);
+        let Some(pace) = pace else { return stop || self.now_ns >= *until_ns };
+        if stop {
+            pace.stop();
+        }
+        if self.ended_ns.is_none() && pace.over(self.now_ns) && agent.calling() == 0 {
+            self.ended_ns = Some(self.now_ns);
+            shared.calling.fetch_sub(1, Ordering::AcqRel);
+        }
+        let Some(ended_ns) = self.ended_ns else { return false };
+        if shared.calling.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        !agent.unsettled() || self.now_ns > ended_ns + SETTLE_NS
+    }
+
+    fn write_live(&self) {
+        let (tally, counts) = (&self.parts.agent.tally, self.datapath.counts());
+        if let Some(live) = self.parts.shared.live.get(self.parts.me) {
+            live.write([
+                tally.started,
+                tally.ok,
+                tally.failed_in_all(),
+                tally.lost,
+                counts.sent,
+                tally.received,
+                tally.retransmitted,
+                tally.wrong(),
+                self.parts.agent.calling() as u64,
+            ]);
+        }
+    }
+
+    #[inline]
+    fn clock_ns(&self) -> u64 {
+        clock_ns(self.parts.origin)
+    }
+}
+
+/// Nanoseconds since `origin`.
+#[expect(clippy::disallowed_methods, reason = "the clock is read here, once a turn")]
+pub(crate) fn clock_ns(origin: Instant) -> u64 {
+    Instant::now().duration_since(origin).as_nanos() as u64
+}
+
+/// Processor time of this thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}

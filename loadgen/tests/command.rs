@@ -1,0 +1,184 @@
+//! The program itself: its command line, its JSON, its exit status, the demo.
+
+mod rig;
+
+use std::process::{Command, Output};
+
+use clap::CommandFactory;
+use rig::Net;
+use serde_json::Value;
+use sipring_load::cli::Cli;
+
+fn load(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sipring-load")).args(args).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Names of all fields, nested ones behind a dot; of maps by name, only the map's.
+fn fields(value: &Value, at: &str, found: &mut Vec<String>) {
+    let maps = ["odd", "latency_us", "calls.failed_by_code"];
+    match value {
+        Value::Object(fields_of) if !maps.contains(&at) => {
+            for (name, value) in fields_of {
+                let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                fields(value, &path, found);
+            }
+        }
+        Value::Array(items) if items.first().is_some_and(Value::is_object) => fields(&items[0], at, found),
+        _ => found.push(at.to_owned()),
+    }
+}
+
+/// What scripts rely on: a field that goes or is renamed needs another `schema`.
+#[test]
+fn the_json_has_the_fields_of_schema_1() {
+    let net = Net::new();
+    let at = net.edge().to_string();
+    let output =
+        load(&["call", "--to", &at, "--answer-at", &at, "--calls", "20", "--rate", "100", "--json", "--quiet"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let value = json(&output);
+    assert_eq!((&value["schema"], &value["flow"]), (&1.into(), &"call".into()));
+    assert_eq!((&value["calls"]["ok"], &value["messages"]["sent"]), (&20.into(), &120.into()));
+    assert_eq!(value["odd"].as_object().unwrap().len(), 15);
+    let mut found = Vec::new();
+    fields(&value, "", &mut found);
+    let wanted = [
+        "calls.abandoned",
+        "calls.answered",
+        "calls.failed",
+        "calls.failed_by_code",
+        "calls.held_back",
+        "calls.left_over",
+        "calls.lost",
+        "calls.ok",
+        "calls.over_limit",
+        "calls.started",
+        "calls.started_per_second",
+        "examples",
+        "flow",
+        "lag_us.count",
+        "lag_us.max",
+        "lag_us.p50",
+        "lag_us.p90",
+        "lag_us.p99",
+        "lag_us.p99_9",
+        "latency_us",
+        "messages.icmp_errors",
+        "messages.received",
+        "messages.received_per_second",
+        "messages.refused",
+        "messages.retransmitted",
+        "messages.send_errors",
+        "messages.sent",
+        "messages.sent_per_second",
+        "messages.system_calls",
+        "nodes.calls",
+        "nodes.name",
+        "nodes.requests",
+        "odd",
+        "rate",
+        "schema",
+        "seconds",
+        "to",
+        "window",
+        "workers.busy",
+        "workers.cpu",
+        "workers.cpu_seconds",
+        "workers.cpu_us_per_message",
+        "wrong",
+    ];
+    found.sort();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn a_run_that_is_not_clean_ends_with_1() {
+    let net = Net::new();
+    let at = net.edge().to_string();
+    let output = load(&["options", "--to", &at, "--calls", "3", "--timeout-ms", "200", "--json", "--quiet"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(json(&output)["calls"]["lost"], 3);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_what_would_be_right() {
+    for (args, says) in [
+        (&["call", "--to", "nowhere"][..], "invalid value"),
+        (&["call", "--to", "127.0.0.1:5060", "--rate", "0"], "above 0"),
+        (&["call", "--to", "127.0.0.1:5060", "--rate", "5", "--window", "5"], "cannot be used with"),
+        (&["call", "--to", "127.0.0.1:5060", "--workers", "3", "--one-source"], "as many are right"),
+        (&["call", "--to", "127.0.0.1:5060", "--from", "::1"], "another family"),
+        (&["call", "--to", "127.0.0.1:5060", "--cpus", "4000"], "cannot be pinned to cpu 4000"),
+        (&["answer"], "--at"),
+    ] {
+        let output = load(args);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(says), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn every_option_is_explained_with_its_unit() {
+    let mut seen = 0;
+    for command in Cli::command().get_subcommands() {
+        for option in command.get_arguments() {
+            let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty(), "{} {option}", command.get_name());
+            let unit = match option.get_value_names() {
+                Some([name]) if name == "MS" => "milliseconds",
+                Some([name]) if name == "S" => "seconds",
+                Some([name]) if name == "BYTES" => "bytes",
+                Some([name]) if name == "%" => "percent",
+                _ => "",
+            };
+            assert!(help.contains(unit), "{} {option}: {help}", command.get_name());
+            seen += 1;
+        }
+    }
+    assert!(seen > 100);
+}
+
+#[test]
+fn the_demo_loses_nothing_and_says_where_to_look() {
+    let output = load(&["demo", "--seconds", "2"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("0 lost, 0 failed: every call went as it should"), "{text}");
+    assert!(text.contains("packets/s") && text.contains("sipring.toml") && text.contains("README.md"), "{text}");
+    assert!(text.contains("1000 started"), "{text}");
+}
+
+#[test]
+fn two_demos_run_at_once() {
+    let both = [(), ()].map(|()| std::thread::spawn(|| load(&["demo", "--seconds", "1", "--json"])));
+    for thread in both {
+        let output = thread.join().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(json(&output)["calls"]["ok"], 500);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_run_in_order() {
+    let net = Net::new();
+    let at = net.edge().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sipring-load"));
+    command.args(["call", "--to", &at, "--answer-at", &at, "--seconds", "600", "--rate", "50", "--json"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // The first live line: calls are under way.
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.as_mut().unwrap()), &mut line).unwrap();
+    assert!(line.contains("calls +"), "{line}");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let value = json(&output);
+    assert_eq!(value["calls"]["started"], value["calls"]["ok"]);
+    assert!(value["calls"]["ok"].as_u64().unwrap() > 10);
+}

@@ -1,0 +1,129 @@
+//! Registrations with credentials: at our own answering side, at a registrar of another make, and where the password is
+//! wrong or nobody asked for one.
+
+mod rig;
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rig::server::{Answering, Server, respond};
+use rig::{Balancer, Net, assert_clean};
+use sipring_load::crew;
+use sipring_load::flow::Flow;
+use sipring_load::plan::Plan;
+
+fn password(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[test]
+fn challenged_registrations_succeed_through_a_balancer() {
+    let net = Net::new();
+    let _balancer = Balancer::start(&net, 3, net.edge());
+    let plan = Plan {
+        answer_at: net.nodes(3),
+        registrar: password("s3cret"),
+        password: password("s3cret"),
+        users: 50,
+        ..net.plan(Flow::Register, net.edge())
+    };
+    let report = crew::run(&plan).unwrap();
+    assert_clean(&report, 200);
+    assert_eq!(report.messages.sent, 4 * 200, "two requests each, two answers: {report}");
+    assert_eq!(report.latency_us["REGISTER"].count, 200, "{report}");
+}
+
+#[test]
+fn a_wrong_password_and_none_fail_with_401() {
+    for given in [password("wrong"), None] {
+        let net = Net::new();
+        let nodes = Answering::start(&[net.edge()], Plan { registrar: password("right"), ..Plan::default() });
+        let plan = Plan { password: given, calls: Some(20), ..net.plan(Flow::Register, net.edge()) };
+        let report = crew::run(&plan).unwrap();
+        assert_eq!(report.calls.failed_by_code.get("401"), Some(&20), "{report}");
+        assert_eq!(nodes.stop().wrong, 0);
+    }
+}
+
+/// A proxy asks before it lets a call through: 407, ACK, the INVITE again with the next CSeq.
+#[test]
+fn a_challenged_invite_is_acknowledged_and_repeated_with_credentials() {
+    let net = Net::new();
+    let (mut acknowledged, mut answered) = (0, 0);
+    let _server = Server::start(net.edge(), move |request| {
+        if request.starts_with("ACK ") {
+            acknowledged += 1;
+            return None;
+        }
+        if request.starts_with("BYE ") {
+            return Some(respond(request, "200 OK", ""));
+        }
+        let challenge = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=SHA-256, qop=\"auth\"\r\n";
+        if !request.contains("Proxy-Authorization: Digest username=\"load\"") {
+            return Some(respond(request, "407 Proxy Authentication Required", challenge));
+        }
+        answered += 1;
+        assert!(request.contains("CSeq: 2 INVITE"), "{request}");
+        assert_eq!(acknowledged, 2 * answered - 1, "the refusal is acknowledged first");
+        let uri = request.split(' ').nth(1).unwrap();
+        assert!(request.contains(&format!("uri=\"{uri}\"")), "{request}");
+        Some(respond(request, "200 OK", &format!("Contact: <{uri}>\r\n")))
+    });
+    let plan = Plan {
+        password: password("x"),
+        calls: Some(5),
+        load: sipring_load::plan::Load::Window(1),
+        from: net.sources(1),
+        ..net.plan(Flow::Call, net.edge())
+    };
+    assert_clean(&crew::run(&plan).unwrap(), 5);
+}
+
+struct Kamailio(Child);
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Kamailio as registrar, which knows one password and asks by either algorithm.
+#[test]
+fn kamailio_takes_the_credentials() {
+    for algorithm in ["MD5", "SHA-256"] {
+        let net = Net::new();
+        let dir = std::env::temp_dir().join(format!("sipring-load-kamailio-{}-{algorithm}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let config = format!(
+            "debug=0\nlog_stderror=yes\nfork=no\nchildren=1\nlisten=udp:{edge}\nauto_aliases=no\ndisable_tcp=yes\n\
+             loadmodule \"sl.so\"\nloadmodule \"pv.so\"\nloadmodule \"auth.so\"\nloadmodule \"usrloc.so\"\nloadmodule \"registrar.so\"\n\
+             modparam(\"auth\", \"algorithm\", \"{algorithm}\")\n\
+             request_route {{\n\
+             if (!pv_www_authenticate(\"realm\", \"s3cret\", \"0\")) {{ www_challenge(\"realm\", \"1\"); exit; }}\n\
+             save(\"location\");\n}}\n",
+            edge = net.edge()
+        );
+        let file = dir.join("kamailio.cfg");
+        std::fs::write(&file, config).unwrap();
+        let spawned = Command::new("kamailio")
+            .args(["-f".as_ref(), file.as_os_str(), "-DD".as_ref(), "-Y".as_ref(), dir.as_os_str()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let _kamailio = Kamailio(spawned.expect("kamailio; tests/run installs it"));
+        let plan = |calls, given: &str| Plan {
+            calls: Some(calls),
+            password: password(given),
+            users: 9,
+            t1: Duration::from_millis(500),
+            ..net.plan(Flow::Register, net.edge())
+        };
+        // It takes a moment to listen; until then requests are repeated.
+        assert_clean(&crew::run(&plan(1, "s3cret")).unwrap(), 1);
+        assert_clean(&crew::run(&plan(100, "s3cret")).unwrap(), 100);
+        let refused = crew::run(&plan(5, "wrong")).unwrap();
+        assert_eq!(refused.calls.failed_by_code.get("401"), Some(&5), "{refused}");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

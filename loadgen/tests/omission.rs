@@ -1,0 +1,51 @@
+//! Latencies count from when a request should have been sent: a server that stalls is seen in them, whoever waits.
+
+mod rig;
+
+use std::time::{Duration, Instant};
+
+use rig::server::{Server, respond};
+use rig::{Net, assert_clean};
+use sipring_load::crew;
+use sipring_load::flow::Flow;
+use sipring_load::plan::{Load, Plan};
+
+/// For one of four seconds the server does nothing; then it answers all that has gathered, quickly.
+#[test]
+fn a_stall_is_seen_by_all_calls_that_fell_into_it() {
+    let net = Net::new();
+    let mut stalled: Option<Instant> = None;
+    let began = Instant::now();
+    let _server = Server::start(net.edge(), move |request| {
+        if began.elapsed() > Duration::from_secs(1) && stalled.is_none() {
+            stalled = Some(Instant::now());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        Some(respond(request, "200 OK", ""))
+    });
+    let plan = Plan {
+        load: Load::Rate(100.0),
+        calls: None,
+        time: Some(Duration::from_secs(4)),
+        ..net.plan(Flow::Options, net.edge())
+    };
+    let report = crew::run(&plan).unwrap();
+    assert_clean(&report, 400);
+    let latency = report.latency_us["OPTIONS"];
+    // A quarter of the calls waited up to a second: 12 in 100 more than half of it.
+    assert!(latency.p50 < 400_000.0, "{report}");
+    assert!(latency.p90 > 400_000.0 && latency.p99 > 800_000.0, "{report}");
+}
+
+/// A generator that itself is late counts its own lateness in.
+#[test]
+fn a_late_generator_counts_its_lateness() {
+    let net = Net::new();
+    let _server = Server::start(net.edge(), |request| Some(respond(request, "200 OK", "")));
+    // All calls of a second at once, in a loop that may begin 64 a turn: those are late by its doing.
+    let plan = Plan { load: Load::Rate(1e9), calls: Some(2_000), ..net.plan(Flow::Options, net.edge()) };
+    let report = crew::run(&plan).unwrap();
+    assert_clean(&report, 2_000);
+    assert!(report.lag_us.max > 0.0 && report.lag_us.p99 <= report.latency_us["OPTIONS"].p99 * 1.02, "{report}");
+    assert!(report.lag_us.p50 > 100.0, "{report}");
+}

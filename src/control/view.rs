@@ -1,0 +1,128 @@
+//! What the admin side sees: the state in force as control knows it, and what workers count.
+//!
+//! The one place where the plan, health, marks and counters of a node are put together; HTTP and
+//! metrics only print it. Writes nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::balance::{Node, NodeIx, Plan};
+use crate::packet::Pool;
+use crate::shard::{Counters, Shared, State};
+use crate::worker::{Ledger, Post};
+
+use super::health::status::{EndpointStatus, NodeStatus};
+use super::{Listed, Overlay, Status};
+
+/// What one worker counts.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Its shard: verdicts, drops, replies.
+    pub counters: Arc<Counters>,
+    /// Its datapath and turns.
+    pub ledger: Arc<Ledger>,
+}
+
+/// The running workers, to be looked at from outside.
+#[derive(Clone)]
+pub struct Sight {
+    /// What each worker counts.
+    pub figures: Arc<[Figures]>,
+    /// How each worker is woken.
+    pub posts: Vec<Arc<Post>>,
+    /// The instance and the marks.
+    pub shared: Shared,
+    /// The memory of packets.
+    pub pool: &'static Pool,
+    /// Zero of the workers' clock.
+    pub origin: Instant,
+    /// The datapath in use.
+    pub datapath: &'static str,
+}
+
+impl Sight {
+    /// Calls that are being set up, by the number that marks know their node by.
+    pub(super) fn marks(&self) -> Vec<u64> {
+        self.shared.marks.pending_by_node(self.origin.elapsed().as_millis() as u64)
+    }
+}
+
+/// Reloads since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reloads {
+    pub(super) taken: u64,
+    pub(super) refused: u64,
+    /// When the last was, seconds since 1970, and whether it was taken.
+    pub(super) last: Option<(f64, bool)>,
+}
+
+impl Reloads {
+    pub(super) fn taken(&mut self, now_s: f64) {
+        self.taken += 1;
+        self.last = Some((now_s, true));
+    }
+
+    pub(super) fn refused(&mut self, now_s: f64) {
+        self.refused += 1;
+        self.last = Some((now_s, false));
+    }
+}
+
+/// What control's loop knows, as it answers with.
+pub(super) struct View {
+    pub(super) state: State,
+    pub(super) status: Status,
+    pub(super) listed: Arc<[Listed]>,
+    pub(super) rules_written: usize,
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) reloads: Reloads,
+}
+
+/// What is still seen of a node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
+    /// Requests that it was given and that wait for their final response.
+    pub(super) marks: u64,
+    /// Dialogs whose requests still come for it; none where nobody counts them.
+    pub(super) dialogs: Option<u64>,
+}
+
+impl View {
+    pub(super) fn plan(&self) -> &Plan {
+        &self.state.plan
+    }
+
+    /// Whether a node takes new calls, and else why not.
+    pub(super) fn refusal(&self, node: &Node) -> Option<&'static str> {
+        let refusal = node.refusal(&self.state.vitals).map(crate::balance::Refusal::word);
+        refusal.or_else(|| self.state.draining.then_some("the whole instance drains"))
+    }
+
+    /// Whether a set takes new calls.
+    pub(super) fn takes_calls(&self, members: &[NodeIx]) -> bool {
+        members.iter().any(|ix| self.plan().node(*ix).is_some_and(|node| self.refusal(node).is_none()))
+    }
+
+    /// What health knows of a node.
+    pub(super) fn watched(&self, node: &Node) -> Option<&NodeStatus> {
+        self.status.sets.iter().flat_map(|set| &set.nodes).find(|status| status.name == node.name)
+    }
+
+    /// What health knows of an address of a node.
+    pub(super) fn endpoint(&self, node: &Node, address: SocketAddr) -> Option<&EndpointStatus> {
+        self.watched(node)?.endpoints.iter().find(|status| status.address == address)
+    }
+
+    pub(super) fn traffic(&self, node: &Node, marks: &[u64]) -> Traffic {
+        let marks = marks.get(usize::from(node.mark.0)).copied().unwrap_or(0);
+        Traffic { marks, dialogs: self.watched(node).and_then(|status| status.dialogs) }
+    }
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "control tells operators when things happened")]
+pub(super) fn unix_s() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}

@@ -1,0 +1,248 @@
+//! Sixteen bytes looked at together.
+//!
+//! Driven by `lane` and the parsers above it. SSE2 belongs to every x86-64; elsewhere the same
+//! operations work on an array. Knows nothing of what the bytes mean.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use sse2::Lane;
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use portable::Lane;
+
+#[cfg(target_arch = "x86_64")]
+mod sse2 {
+    use safe_arch::{
+        add_i8_m128i, add_saturating_u8_m128i, bitand_m128i, bitandnot_m128i, bitor_m128i, cmp_eq_mask_i8_m128i,
+        load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i, pack_i16_to_u8_m128i, set_splat_i8_m128i,
+        set_splat_i16_m128i, shl_imm_u16_m128i, shr_imm_u16_m128i, sub_i8_m128i,
+    };
+
+    /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
+    #[derive(Clone, Copy)]
+    pub(in crate::sip) struct Lane(m128i);
+
+    impl Lane {
+        #[inline(always)]
+        pub(in crate::sip) fn new(bytes: &[u8; 16]) -> Self {
+            Self(load_unaligned_m128i(bytes))
+        }
+
+        /// Which bytes are `byte`.
+        #[inline(always)]
+        pub(in crate::sip) fn eq(self, byte: u8) -> Self {
+            Self(cmp_eq_mask_i8_m128i(self.0, set_splat_i8_m128i(byte as i8)))
+        }
+
+        /// Which bytes are those of `other`.
+        #[inline(always)]
+        pub(in crate::sip) fn equal(self, other: Self) -> Self {
+            Self(cmp_eq_mask_i8_m128i(self.0, other.0))
+        }
+
+        /// Which bytes are at most `byte`.
+        #[inline(always)]
+        pub(in crate::sip) fn up_to(self, byte: u8) -> Self {
+            Self(cmp_eq_mask_i8_m128i(min_u8_m128i(self.0, set_splat_i8_m128i(byte as i8)), self.0))
+        }
+
+        /// Which bytes are from `low` to `high`.
+        #[inline(always)]
+        pub(in crate::sip) fn within(self, low: u8, high: u8) -> Self {
+            Self(sub_i8_m128i(self.0, set_splat_i8_m128i(low as i8))).up_to(high - low)
+        }
+
+        /// Which bytes are not from `low` to `high`. The top bit of each alone says so: cheaper than
+        /// `within`, and good for no more than `or`, `and` and `bits`.
+        #[inline(always)]
+        pub(in crate::sip) fn beyond(self, low: u8, high: u8) -> Self {
+            let place = sub_i8_m128i(self.0, set_splat_i8_m128i(low as i8));
+            Self(add_saturating_u8_m128i(place, set_splat_i8_m128i((0x7f - (high - low)) as i8)))
+        }
+
+        /// Every byte with `addend` added, modulo 256.
+        #[inline(always)]
+        pub(in crate::sip) fn plus(self, addend: u8) -> Self {
+            Self(add_i8_m128i(self.0, set_splat_i8_m128i(addend as i8)))
+        }
+
+        #[inline(always)]
+        pub(in crate::sip) fn and(self, other: Self) -> Self {
+            Self(bitand_m128i(self.0, other.0))
+        }
+
+        /// Every byte with these bits set.
+        #[inline(always)]
+        pub(in crate::sip) fn with(self, bits: u8) -> Self {
+            Self(bitor_m128i(self.0, set_splat_i8_m128i(bits as i8)))
+        }
+
+        /// Every byte with bit 5 set: letters in lower case.
+        #[inline(always)]
+        pub(in crate::sip) fn lower(self) -> Self {
+            self.with(0x20)
+        }
+
+        #[inline(always)]
+        pub(in crate::sip) fn or(self, other: Self) -> Self {
+            Self(bitor_m128i(self.0, other.0))
+        }
+
+        /// Bytes of `one` where this is yes, of `other` where it is no.
+        #[inline(always)]
+        pub(in crate::sip) fn choose(self, one: Self, other: Self) -> Self {
+            Self(bitor_m128i(bitand_m128i(self.0, one.0), bitandnot_m128i(self.0, other.0)))
+        }
+
+        /// Numbers below 16, two to a byte, the first in its upper half; behind them those of `other`.
+        #[inline(always)]
+        pub(in crate::sip) fn joined(self, other: Self) -> [u8; 16] {
+            let pairs = |lane: m128i| {
+                let both = bitor_m128i(shl_imm_u16_m128i::<4>(lane), shr_imm_u16_m128i::<8>(lane));
+                bitand_m128i(both, set_splat_i16_m128i(0xff))
+            };
+            pack_i16_to_u8_m128i(pairs(self.0), pairs(other.0)).into()
+        }
+
+        /// Yes for no, no for yes.
+        #[inline(always)]
+        pub(in crate::sip) fn not(self) -> Self {
+            self.eq(0)
+        }
+
+        /// One bit for each yes, the lowest for the first byte.
+        #[inline(always)]
+        pub(in crate::sip) fn bits(self) -> u32 {
+            move_mask_i8_m128i(self.0) as u32
+        }
+    }
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod portable {
+    /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
+    #[derive(Clone, Copy)]
+    pub(in crate::sip) struct Lane([u8; 16]);
+
+    impl Lane {
+        pub(in crate::sip) fn new(bytes: &[u8; 16]) -> Self {
+            Self(*bytes)
+        }
+
+        fn map(self, each: impl Fn(u8) -> bool) -> Self {
+            Self(self.0.map(|byte| if each(byte) { 0xff } else { 0 }))
+        }
+
+        pub(in crate::sip) fn eq(self, byte: u8) -> Self {
+            self.map(|own| own == byte)
+        }
+
+        pub(in crate::sip) fn equal(self, other: Self) -> Self {
+            let mut both = self.0;
+            both.iter_mut().zip(other.0).for_each(|(own, other)| *own = if *own == other { 0xff } else { 0 });
+            Self(both)
+        }
+
+        pub(in crate::sip) fn up_to(self, byte: u8) -> Self {
+            self.map(|own| own <= byte)
+        }
+
+        pub(in crate::sip) fn within(self, low: u8, high: u8) -> Self {
+            self.map(|own| (low..=high).contains(&own))
+        }
+
+        pub(in crate::sip) fn beyond(self, low: u8, high: u8) -> Self {
+            self.map(|own| !(low..=high).contains(&own))
+        }
+
+        pub(in crate::sip) fn plus(self, addend: u8) -> Self {
+            Self(self.0.map(|byte| byte.wrapping_add(addend)))
+        }
+
+        pub(in crate::sip) fn and(self, other: Self) -> Self {
+            let mut both = self.0;
+            both.iter_mut().zip(other.0).for_each(|(own, other)| *own &= other);
+            Self(both)
+        }
+
+        pub(in crate::sip) fn with(self, bits: u8) -> Self {
+            Self(self.0.map(|byte| byte | bits))
+        }
+
+        pub(in crate::sip) fn lower(self) -> Self {
+            self.with(0x20)
+        }
+
+        pub(in crate::sip) fn or(self, other: Self) -> Self {
+            let mut both = self.0;
+            both.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+            Self(both)
+        }
+
+        pub(in crate::sip) fn choose(self, one: Self, other: Self) -> Self {
+            let mut chosen = other.0;
+            let yes = chosen.iter_mut().zip(self.0.iter().zip(one.0)).filter(|(_, (yes, _))| **yes != 0);
+            yes.for_each(|(byte, (_, one))| *byte = one);
+            Self(chosen)
+        }
+
+        pub(in crate::sip) fn joined(self, other: Self) -> [u8; 16] {
+            let mut bytes = [0; 16];
+            let pairs = self.0.as_chunks::<2>().0.iter().chain(other.0.as_chunks().0);
+            bytes.iter_mut().zip(pairs).for_each(|(byte, [high, low])| *byte = high << 4 | low);
+            bytes
+        }
+
+        pub(in crate::sip) fn not(self) -> Self {
+            self.eq(0)
+        }
+
+        pub(in crate::sip) fn bits(self) -> u32 {
+            self.0.iter().rev().fold(0, |bits, byte| bits << 1 | u32::from(byte >> 7))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_lane_say_the_same_of_every_byte() {
+        for first in 0..=255u8 {
+            let bytes: [u8; 16] = std::array::from_fn(|index| first.wrapping_add(index as u8 * 7));
+            let (sse2, portable) = (super::Lane::new(&bytes), portable::Lane::new(&bytes));
+            for byte in 0..=255u8 {
+                assert_eq!(sse2.eq(byte).bits(), portable.eq(byte).bits());
+                assert_eq!(sse2.up_to(byte).bits(), portable.up_to(byte).bits());
+                for high in [byte, byte.saturating_add(3), 0x7e] {
+                    assert_eq!(sse2.beyond(byte.min(high), high).bits(), portable.beyond(byte.min(high), high).bits());
+                }
+                assert_eq!(sse2.plus(byte).eq(0).bits(), portable.plus(byte).eq(0).bits());
+                assert_eq!(sse2.within(byte, 255).bits(), portable.within(byte, 255).bits());
+                assert_eq!(sse2.within(byte / 2, byte).bits(), portable.within(byte / 2, byte).bits());
+            }
+            let (text, _) = b"some bytes to com".split_first_chunk().unwrap();
+            let pair = (super::Lane::new(text), portable::Lane::new(text));
+            assert_eq!(sse2.equal(pair.0).bits(), portable.equal(pair.1).bits());
+            let both = (sse2.eq(first).and(sse2.beyond(7, 9)), portable.eq(first).and(portable.beyond(7, 9)));
+            assert_eq!(both.0.bits(), both.1.bits());
+            let low = (
+                sse2.lower().eq(b'a').choose(sse2, sse2.lower()),
+                portable.lower().eq(b'a').choose(portable, portable.lower()),
+            );
+            assert_eq!(low.0.eq(first).bits(), low.1.eq(first).bits());
+            let nibbles = bytes.map(|byte| byte & 15);
+            let others = nibbles.map(|nibble| 15 - nibble);
+            assert_eq!(
+                super::Lane::new(&nibbles).joined(super::Lane::new(&others)),
+                portable::Lane::new(&nibbles).joined(portable::Lane::new(&others))
+            );
+            assert_eq!(sse2.not().bits(), portable.not().bits());
+            assert_eq!(sse2.lower().eq(b'a').bits(), portable.lower().eq(b'a').bits());
+            assert_eq!(
+                sse2.eq(first).or(sse2.eq(first ^ 7)).bits(),
+                portable.eq(first).or(portable.eq(first ^ 7)).bits()
+            );
+        }
+    }
+}
