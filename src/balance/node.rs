@@ -144,7 +144,7 @@ impl Node {
     #[inline]
     #[must_use]
     pub fn is_backup(&self, endpoint: Endpoint) -> bool {
-        self.endpoints.get(1).copied().flatten() == Some(endpoint)
+        matches!(self.endpoints, [_, Some(backup)] if backup.peer == endpoint.peer)
     }
 
     /// Why it may not take a new call, `None` if it may.

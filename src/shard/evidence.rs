@@ -48,7 +48,7 @@ impl Account {
 /// One endpoint as one worker saw it: a cache line.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Line {
+pub(super) struct Line {
     requests: AtomicU32,
     begun: AtomicU32,
     responses: [AtomicU32; CLASSES],
@@ -65,6 +65,45 @@ struct Line {
 #[inline]
 fn add(cell: &AtomicU32) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+impl Line {
+    /// A request, not an ACK, leaves for there.
+    #[inline]
+    pub(super) fn request(&self) {
+        add(&self.requests);
+    }
+
+    /// A request came from there.
+    #[inline]
+    pub(super) fn begun(&self) {
+        add(&self.begun);
+    }
+
+    /// A response came from there.
+    #[inline]
+    pub(super) fn response(&self, code: u16) {
+        if let Some(cell) = self.responses.get(usize::from(code / 100).wrapping_sub(1)) {
+            add(cell);
+        }
+    }
+
+    /// A final response to an INVITE came from there.
+    #[inline]
+    pub(super) fn call_answered(&self) {
+        add(&self.calls_answered);
+    }
+
+    /// It was a 503, perhaps with the seconds of its Retry-After.
+    #[cold]
+    pub(super) fn call_refused(&self, now_ms: u64, retry_after_s: Option<u32>) {
+        add(&self.calls_refused);
+        if let Some(seconds) = retry_after_s {
+            add(&self.retry_after);
+            let until_ds = now_ms / 100 + u64::from(seconds.min(RETRY_AFTER_MAX_S)) * 10;
+            self.leave_alone_ds.store(until_ds as u32, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What one worker testifies.
@@ -89,50 +128,10 @@ impl Testimony {
         Self { lines, alarms: AtomicU64::new(0), seen: counted.iter().map(|_| Seen::default()).collect() }
     }
 
+    /// What is testified of `peer`; none if that is no endpoint.
     #[inline]
-    fn line(&self, peer: PeerId) -> Option<&Line> {
+    pub(super) fn line(&self, peer: PeerId) -> Option<&Line> {
         self.lines.get(usize::from(peer.0))
-    }
-
-    /// A request, not an ACK, leaves for `peer`.
-    #[inline]
-    pub(super) fn request(&self, peer: PeerId) {
-        if let Some(line) = self.line(peer) {
-            add(&line.requests);
-        }
-    }
-
-    /// A request came from `peer`.
-    #[inline]
-    pub(super) fn begun(&self, peer: PeerId) {
-        if let Some(line) = self.line(peer) {
-            add(&line.begun);
-        }
-    }
-
-    /// A response came from `peer`.
-    #[inline]
-    pub(super) fn response(&self, peer: PeerId, code: u16) {
-        if let Some(line) = self.line(peer)
-            && let Some(cell) = line.responses.get(usize::from(code / 100).wrapping_sub(1))
-        {
-            add(cell);
-        }
-    }
-
-    /// A final response to an INVITE came from `peer`; `refused`: a 503, perhaps with the seconds of
-    /// its Retry-After.
-    #[inline]
-    pub(super) fn call_answered(&self, peer: PeerId, now_ms: u64, refused: Option<Option<u32>>) {
-        let Some(line) = self.line(peer) else { return };
-        add(&line.calls_answered);
-        let Some(retry_after_s) = refused else { return };
-        add(&line.calls_refused);
-        if let Some(seconds) = retry_after_s {
-            add(&line.retry_after);
-            let until_ds = now_ms / 100 + u64::from(seconds.min(RETRY_AFTER_MAX_S)) * 10;
-            line.leave_alone_ds.store(until_ds as u32, Ordering::Relaxed);
-        }
     }
 
     /// An ICMP error came back from `peer`.
@@ -143,11 +142,10 @@ impl Testimony {
         }
     }
 
-    /// A request inside a dialog went to or came from `peer`; `call` is the hash of its Call-ID.
+    /// A request inside a dialog went there or came from there; `call` is the hash of its Call-ID.
     #[inline]
-    pub(super) fn dialog(&self, peer: PeerId, now_ms: u64, call: u64) {
-        if let Some(line) = self.line(peer)
-            && line.seen != 0
+    pub(super) fn dialog(&self, line: &Line, now_ms: u64, call: u64) {
+        if line.seen != 0
             && let Some(seen) = self.seen.get(line.seen as usize - 1)
         {
             seen.note(now_ms, call);
@@ -221,17 +219,17 @@ mod tests {
     fn what_workers_write_is_summed_and_wraps() {
         let evidence = Evidence::new(2, 3, Vec::new());
         let (one, other) = (evidence.of(WorkerId(0)), evidence.of(WorkerId(1)));
-        one.request(PeerId(1));
-        other.request(PeerId(1));
-        other.begun(PeerId(1));
-        one.response(PeerId(1), 180);
-        one.response(PeerId(1), 503);
-        one.response(PeerId(1), 999);
-        one.call_answered(PeerId(1), 1_000, Some(Some(99)));
-        other.call_answered(PeerId(1), 1_000, None);
+        let [here, there] = [&one, &other].map(|testimony| testimony.line(PeerId(1)).unwrap());
+        here.request();
+        there.request();
+        there.begun();
+        [180, 503, 999].into_iter().for_each(|code| here.response(code));
+        here.call_answered();
+        here.call_refused(1_000, Some(99));
+        there.call_answered();
         other.unreachable(PeerId(2));
-        one.request(PeerId::NONE);
         one.unreachable(PeerId(9));
+        assert!(one.line(PeerId::NONE).is_none());
         let told = evidence.account(PeerId(1));
         let leave_alone_ds = 10 + RETRY_AFTER_MAX_S * 10;
         assert_eq!(told.responses, [1, 0, 0, 0, 1, 0]);
@@ -240,8 +238,7 @@ mod tests {
         assert_eq!(told.leave_alone_ds, leave_alone_ds, "bounded");
         assert_eq!((evidence.account(PeerId(2)).unreachable, evidence.alarms()), (1, 1));
         assert_eq!(evidence.account(PeerId(0)), Account::default());
-        evidence.of(WorkerId(7)).request(PeerId(0));
-        assert_eq!(evidence.account(PeerId(0)).requests, 0, "a worker that is not in it");
+        assert!(evidence.of(WorkerId(7)).line(PeerId(0)).is_none(), "a worker that is not in it");
     }
 
     #[test]
@@ -250,8 +247,10 @@ mod tests {
         for worker in [0, 1] {
             for call in 0..300_u64 {
                 let hash = crate::balance::Key(3, 4).hash24(&call.to_le_bytes());
-                evidence.of(WorkerId(worker)).dialog(PeerId(2), 5_000, hash);
-                evidence.of(WorkerId(worker)).dialog(PeerId(1), 5_000, hash);
+                let testimony = evidence.of(WorkerId(worker));
+                for peer in [2, 1] {
+                    testimony.dialog(testimony.line(PeerId(peer)).unwrap(), 5_000, hash);
+                }
             }
         }
         assert!(evidence.dialogs(PeerId(2), 6_000).is_some_and(|count| count.abs_diff(300) < 15));

@@ -241,10 +241,10 @@ impl Shard {
         }
         let call = core.call_hash(bytes, message);
         let inside = !message.to.tag.is_empty();
-        if let Some(sender) = sender {
-            core.testimony.begun(sender.peer);
+        if let Some(line) = sender.and_then(|sender| core.testimony.line(sender.peer)) {
+            line.begun();
             if inside {
-                core.testimony.dialog(sender.peer, now_ms, call);
+                core.testimony.dialog(line, now_ms, call);
             }
         }
         let told = sources.of(packet.source);
@@ -285,11 +285,13 @@ impl Shard {
             return core.refuse(scratch, packet, message, why);
         }
         packet.order = call;
-        if method != Method::Ack {
-            core.testimony.request(course.egress.peer);
-        }
-        if inside {
-            core.testimony.dialog(course.egress.peer, now_ms, call);
+        if let Some(line) = core.testimony.line(course.egress.peer) {
+            if method != Method::Ack {
+                line.request();
+            }
+            if inside {
+                core.testimony.dialog(line, now_ms, call);
+            }
         }
         Verdict::Forward(course.egress)
     }

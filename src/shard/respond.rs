@@ -60,13 +60,18 @@ impl Core {
         }
         let code = message.code().unwrap_or_default();
         if let Some(sender) = sender {
-            self.testimony.response(sender.peer, code);
+            let line = self.testimony.line(sender.peer);
+            if let Some(line) = line {
+                line.response(code);
+            }
             let method = message.cseq.method.of(bytes);
             if code >= 200 && leaves_mark(method) {
                 self.settle(now_ms, sender.node, bytes, message);
-                if method == b"INVITE" {
-                    let refused = (code == 503).then(|| retry_after_s(bytes, message));
-                    self.testimony.call_answered(sender.peer, now_ms, refused);
+                if let Some(line) = line.filter(|_| method == b"INVITE") {
+                    line.call_answered();
+                    if code == 503 {
+                        line.call_refused(now_ms, retry_after_s(bytes, message));
+                    }
                 }
             }
         }

@@ -23,6 +23,9 @@ pub(crate) fn finds_lost_nodes() -> bool {
     for fault in [Fault::Killed, Fault::Frozen] {
         let outcome = failover::run(fault, EFFORT);
         println!("{outcome}: {}", if outcome.holds() { "holds" } else { "DOES NOT HOLD" });
+        if !outcome.holds() {
+            outcome.said.iter().for_each(|line| println!("    {line}"));
+        }
         holds &= outcome.holds();
     }
     let outcome = failover::loss(Duration::from_secs(600), Habit { rate: 50, ..CALLS });

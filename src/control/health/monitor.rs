@@ -20,6 +20,8 @@ pub(super) const SENDINGS: u8 = 3;
 const JITTER: u64 = 16;
 /// ICMP errors start a probe no more often than workers avoid an endpoint for one.
 const ALARM_GAP_US: u64 = AVOID_MS * 1_000;
+/// That the cap keeps an endpoint in is told no more often than this.
+const HELD_TOLD_US: u64 = 60_000_000;
 /// When nothing is due.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -40,6 +42,9 @@ pub(super) struct Figures {
     pub(super) failed: u64,
     /// Answers that came after their probe had failed.
     pub(super) late: u64,
+    /// How often traffic took it out, and how often the cap kept it in.
+    pub(super) ejections: u64,
+    pub(super) held: u64,
     pub(super) rtt_us: Option<u64>,
 }
 
@@ -81,6 +86,8 @@ pub(super) struct Monitor {
     probe_us: u64,
     alarmed_us: Option<u64>,
     ejection: Option<Ejection>,
+    /// When it was last told that the cap keeps it in.
+    held_us: Option<u64>,
     traffic: Traffic,
     pub(super) cause: Cause,
     pub(super) since_us: u64,
@@ -104,6 +111,7 @@ impl Monitor {
             probe_us: NEVER,
             alarmed_us: None,
             ejection: None,
+            held_us: None,
             traffic: Traffic::default(),
             cause: Cause::Started,
             since_us: now_us,
@@ -182,27 +190,27 @@ impl Monitor {
             return None;
         }
         let timeout_us = u64::from(self.policy.timeout_ms) * 1_000;
-        let Some(flight) = &mut self.flight else { return Some(self.begin(now_us, false, dice)) };
+        let Some(flight) = &mut self.flight else { return Some(self.begin(now_us, dice)) };
         // Who was not there to send and to listen has no right to say that nobody answered.
         if now_us - self.probe_us > timeout_us / 2 && !flight.anew {
-            return Some(self.begin(now_us, true, dice));
+            *flight = Flight { begun_us: now_us, sendings: 1, anew: true, ..*flight };
+            self.probe_us = now_us + timeout_us / 4;
+            return Some(flight.token);
         }
         if flight.sendings < SENDINGS {
             flight.sendings += 1;
-            let next = if flight.sendings < SENDINGS { timeout_us / 2 } else { timeout_us };
-            self.probe_us = flight.begun_us + next;
+            // From when it was sent, not from when it should have been: every sending gets its time.
+            self.probe_us = now_us + if flight.sendings < SENDINGS { timeout_us / 4 } else { timeout_us / 2 };
             return Some(flight.token);
         }
         self.missed(now_us, dice);
         None
     }
 
-    fn begin(&mut self, now_us: u64, anew: bool, dice: &mut Dice) -> Token {
+    fn begin(&mut self, now_us: u64, dice: &mut Dice) -> Token {
         let token = Token(u128::from(dice.roll()) << 64 | u128::from(dice.roll()));
-        if !anew {
-            self.figures.probes += 1;
-        }
-        self.flight = Some(Flight { token, begun_us: now_us, sendings: 1, anew });
+        self.figures.probes += 1;
+        self.flight = Some(Flight { token, begun_us: now_us, sendings: 1, anew: false });
         self.probe_us = now_us + u64::from(self.policy.timeout_ms) * 1_000 / 4;
         token
     }
@@ -254,7 +262,7 @@ impl Monitor {
             }
             return;
         };
-        if flight.sendings == 1 {
+        if flight.sendings == 1 && !flight.anew {
             self.figures.rtt_us = Some(now_us.saturating_sub(flight.begun_us));
         }
         self.rest(flight.begun_us, dice);
@@ -344,12 +352,19 @@ impl Monitor {
     /// Takes it out of new calls, or out altogether if it is silent.
     pub(super) fn eject(&mut self, suspicion: Suspicion) {
         let Suspicion { cause, until_us } = suspicion;
+        self.figures.ejections += u64::from(self.ejection.is_none());
         self.ejection = Some(Ejection { cause, until_us });
         self.cause = cause;
     }
 
-    /// What traffic showed was not acted on: it has to show it anew.
-    pub(super) fn pardon(&mut self) {
+    /// What traffic showed was not acted on: it has to show it anew. True if that is worth telling.
+    pub(super) fn pardon(&mut self, now_us: u64) -> bool {
         self.traffic.start_over();
+        self.figures.held += 1;
+        let told = self.held_us.is_some_and(|at_us| now_us < at_us + HELD_TOLD_US);
+        if !told {
+            self.held_us = Some(now_us);
+        }
+        !told
     }
 }

@@ -159,9 +159,12 @@ impl Monitors {
         self.settle(now_us);
         let Some(end) = self.ends.get(usize::from(at)) else { return };
         let held = end.nodes.iter().filter_map(|ix| self.plan.node(*ix)).find(|node| !self.may_go(node, end.addr));
-        if let Some(node) = held {
-            tell::held(&self.plan, node, end.addr, suspicion.cause);
-            self.touch(at, now_us, |monitor, _, _| monitor.pardon());
+        if let Some(node) = held.cloned() {
+            let (addr, mut news) = (end.addr, false);
+            self.touch(at, now_us, |monitor, _, _| news = monitor.pardon(now_us));
+            if news {
+                tell::held(&self.plan, &node, addr, suspicion.cause);
+            }
         } else {
             self.touch(at, now_us, |monitor, _, _| monitor.eject(suspicion));
         }

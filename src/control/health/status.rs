@@ -86,6 +86,10 @@ pub struct EndpointStatus {
     pub probes_failed: u64,
     /// Answers to probes that came too late.
     pub probes_late: u64,
+    /// How often traffic took it out.
+    pub ejections: u64,
+    /// How often the set's cap kept it in all the same.
+    pub ejections_held: u64,
     /// How long ago a packet of a call came from it, milliseconds; none if none ever did.
     pub heard_ms_ago: Option<u64>,
     /// What workers counted.
@@ -156,6 +160,8 @@ fn endpoint_status(monitors: &Monitors, now_us: u64, node: &Node, end: Endpoint)
         probes: figures.probes,
         probes_failed: figures.failed,
         probes_late: figures.late,
+        ejections: figures.ejections,
+        ejections_held: figures.held,
         heard_ms_ago: traffic.heard_us().map(|heard_us| now_us.saturating_sub(heard_us) / 1_000),
         traffic: traffic.total(),
     })

@@ -142,3 +142,26 @@ fn many_nodes_are_not_probed_in_step() {
     let most = by_10_ms.values().max().unwrap();
     assert!(*most < 15, "{most} of 200 within 10 ms");
 }
+
+#[test]
+fn a_starved_machine_on_which_everybody_is_late_loses_no_node() {
+    // Control gets to run for an instant now and then, and what nodes answer is there two instants later.
+    let mut scene = Scene::new(THREE, fast());
+    for turn in 0..2_000_u64 {
+        scene.now_us += (700 + turn * 7 % 400) * MS;
+        scene.turn();
+        let now_us = scene.now_us;
+        scene
+            .coming
+            .iter_mut()
+            .filter(|(at_us, ..)| *at_us == now_us + MS)
+            .for_each(|(at_us, ..)| *at_us += 1_200 * MS);
+        assert!([A, B, C].iter().all(|addr| scene.health(addr) != Health::Down), "in turn {turn}");
+    }
+    [A, B, C].into_iter().for_each(|addr| scene.does(addr, Does::Nothing));
+    for turn in 0..60_u64 {
+        scene.now_us += (700 + turn * 7 % 400) * MS;
+        scene.turn();
+    }
+    assert!([A, B, C].iter().all(|addr| scene.health(addr) == Health::Down), "the dead are found all the same");
+}

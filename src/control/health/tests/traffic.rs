@@ -84,6 +84,8 @@ fn the_cap_binds_what_traffic_shows_and_not_what_probes_do() {
     [A, B, C].into_iter().for_each(|addr| scene.account(addr).requests += 100);
     scene.pass(10 * S);
     assert_eq!(down(&scene), 0, "traffic alone takes nobody out");
+    let end = &scene.node("a").endpoints[0];
+    assert!(end.ejections == 0 && end.ejections_held > 0);
 }
 
 #[test]
@@ -161,4 +163,11 @@ fn what_goes_to_a_dead_node_all_the_same_does_not_keep_it_out_when_it_returns() 
         scene.pass(5 * S);
         assert_eq!(scene.health(A), Health::Up);
     }
+}
+
+#[test]
+fn that_the_cap_keeps_a_node_in_is_told_once_a_minute_however_often_it_does() {
+    let mut monitor = Monitor::new(fast(), false, 0, &mut Dice::new([1; 16]));
+    let told = (0..180).filter(|second| monitor.pardon(second * S)).count();
+    assert_eq!((told, monitor.figures.held), (3, 180));
 }
