@@ -48,7 +48,8 @@ impl Balancer {
         command.arg("run").arg("-c").arg(self.config()).arg("-t").arg(cpus).env("NO_COLOR", "1");
         let mut process = Process::start("sipring", &mut command, false);
         let says = |process: &Process| {
-            process.lines(0).iter().any(|(from, line)| *from == Output::Err && line.contains("ready"))
+            let ready = |line: &str| ["event=ready ", "\"event\":\"ready\""].iter().any(|event| line.contains(event));
+            process.lines(0).iter().any(|(from, line)| *from == Output::Err && ready(line))
         };
         super::wait_until(LIMIT, || process.ended().is_some() || says(&process));
         assert!(says(&process), "sipring did not say that it is ready; {}", process.said());
