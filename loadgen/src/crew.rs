@@ -21,7 +21,7 @@ use crate::agent::{Agent, Rules};
 use crate::pace::Pace;
 use crate::plan::{Carrier, Plan};
 use crate::report::Report;
-use crate::wire::spot::{Wording, Spot};
+use crate::wire::spot::{Spot, Wording};
 use crate::worker::{Done, Live, Parts, Shared, Worker, clock_ns};
 
 /// Packets of one worker alive at once.
