@@ -190,10 +190,11 @@ impl Shard {
             return Verdict::Absorb;
         }
         let (len, watch) = (packet.len(), &self.core.watch);
-        let message = match packet.window() {
-            Some(window) => sip::scan_in(window, len, watch),
-            None => sip::scan(packet.bytes(), watch),
-        };
+        let mut message = Message::empty();
+        match packet.window() {
+            Some(window) => sip::scan_in(window, len, watch, &mut message),
+            None => scan_longest(packet, watch, &mut message),
+        }
         match message.start {
             Start::Request { method, .. } => self.request(now_ms, packet, &message, method),
             Start::Response { .. } => self.core.response(&mut self.edit, now_ms, packet, &message),
@@ -296,6 +297,13 @@ impl Shard {
     }
 }
 
+/// Scans what stands too far behind in its slot.
+#[cold]
+#[inline(never)]
+fn scan_longest(packet: &Packet, watch: &Watch, message: &mut Message) {
+    *message = sip::scan(packet.bytes(), watch);
+}
+
 /// Applies a gathered edit; filler may go `pad` bytes into the text of `top`.
 #[inline(never)]
 fn apply(edit: &mut Edit, packet: &mut Packet, message: &Message, (top, pad): (SpliceId, u16)) -> Result<(), Refusal> {
@@ -366,7 +374,10 @@ impl Core {
     #[inline]
     fn elsewhere(&self, slot: u16, packet: &Packet) -> Option<WorkerId> {
         let options = &self.shared.site.options;
+        if !options.owner_handoff || packet.handed {
+            return None;
+        }
         let owner = WorkerId(slot % options.workers.max(1));
-        (options.owner_handoff && !packet.handed && owner != self.me).then_some(owner)
+        (owner != self.me).then_some(owner)
     }
 }
