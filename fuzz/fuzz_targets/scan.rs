@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sipring::sip::{Header, Message, Reply, Span, Watch, headers, reply, scan, uri, values};
+use sipring::packet::{Pool, PoolOptions};
+use sipring::sip::{Header, Message, Reply, Span, Watch, headers, reply, scan, scan_in, uri, values};
 
 fn check(bytes: &[u8], watch: &Watch, message: &Message) {
     for span in [message.uri(), message.via.value, message.from.uri, message.to.tag, message.call_id, message.body()] {
@@ -36,6 +37,16 @@ fuzz_target!(|bytes: &[u8]| {
     let watch = Watch::new(&["X-Watched"]).expect("a token");
     let message = scan(bytes, &watch);
     check(bytes, &watch, &message);
+    static POOL: std::sync::OnceLock<&'static Pool> = std::sync::OnceLock::new();
+    let pool = POOL.get_or_init(|| Pool::new(&PoolOptions { slots: 1, threads: 1 }).expect("a slot"));
+    let mut packet = pool.take().expect("it is free again");
+    if packet.replace(bytes)
+        && let Some(window) = packet.window()
+    {
+        let mut again = Message::empty();
+        scan_in(window, bytes.len(), &watch, &mut again);
+        assert_eq!(again, message);
+    }
     let mut out = vec![0; 140_000];
     let wanted = Reply {
         code: 400,
