@@ -1,5 +1,14 @@
 //! The program itself: its command line, its JSON, its exit status, the demo.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise and is its own clock"
+)]
+
 mod rig;
 
 use std::process::{Command, Output};

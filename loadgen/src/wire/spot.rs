@@ -131,7 +131,8 @@ mod tests {
         for flow in Flow::ALL {
             for (address, users) in [("192.0.2.7:5060", 1), ("[2001:db8::7]:5062", 9)] {
                 let domain = "example.com".to_owned();
-                let wording = Wording { run: b"00c0ffee", flow: Some(flow), user: "load", users, domain, callee: "call" };
+                let wording =
+                    Wording { run: b"00c0ffee", flow: Some(flow), user: "load", users, domain, callee: "call" };
                 let mut spot = Spot::new(PortId(0), address.parse().unwrap(), false, &wording);
                 let mut room = [0; 2048];
                 let mut text = Text::new(&mut room);
