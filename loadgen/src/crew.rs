@@ -24,8 +24,9 @@ use crate::report::Report;
 use crate::wire::spot::{Spot, Wording};
 use crate::worker::{Done, Live, Parts, Shared, Worker, clock_ns};
 
-/// Packets of one worker alive at once.
-const PACKETS: u32 = 6_144;
+/// Packets of one worker alive at once, besides some for each of a batch.
+const PACKETS: usize = 2_048;
+const PACKETS_A_BATCH: usize = 5;
 /// Descriptors that are not sockets.
 const DESCRIPTORS_BESIDES: u64 = 64;
 
@@ -154,7 +155,7 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
     let workers = plan.cpus.len();
     let live = iter::repeat_with(Live::default).take(workers).collect();
     let shared = Arc::new(Shared { calling: AtomicUsize::new(workers), stop: AtomicBool::new(false), live });
-    let pool = pool(workers)?;
+    let pool = pool(workers, PACKETS + PACKETS_A_BATCH * plan.batch.min(1_024))?;
     let open = Arc::new(Barrier::new(workers));
     let rules = rules(plan)?;
     let ports: Vec<LocalPort> = (0..)
@@ -308,16 +309,16 @@ fn rules(plan: &Plan) -> Result<Rules, String> {
 
 /// The pool of the process: regions live as long as it does, so that runs one after the other share
 /// one.
-fn pool(workers: usize) -> Result<&'static Pool, String> {
+fn pool(workers: usize, each: usize) -> Result<&'static Pool, String> {
     static POOL: Mutex<Option<(usize, &'static Pool)>> = Mutex::new(None);
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, pool)) = pool.filter(|(served, _)| *served >= workers) {
+    if let Some((_, pool)) = pool.filter(|(served, _)| *served >= workers * each) {
         return Ok(pool);
     }
-    let slots = PACKETS * workers as u32;
+    let slots = (each * workers) as u32;
     let made = Pool::new(&PoolOptions { slots, threads: workers as u16 });
     let made = made.map_err(|error| format!("no memory for {slots} packets: {error}"))?;
-    *pool = Some((workers, made));
+    *pool = Some((workers * each, made));
     Ok(made)
 }
 

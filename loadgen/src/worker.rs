@@ -16,10 +16,11 @@ use crate::agent::Agent;
 use crate::pace::Pace;
 use crate::tally::Tally;
 
-/// Packets that one turn may send besides one or two for each that came.
-const SENDS_MAX: usize = 4_096;
-/// The longest sleep: how soon a worker notices that the others are done.
+/// Packets that one turn may send besides three for each that came.
+const SENDS_MAX: usize = 1_536;
+/// The longest sleep: how soon a worker notices that the others are done, and that it is to stop.
 const SLEEP_MAX: Duration = Duration::from_millis(20);
+const ANSWERING_SLEEP_MAX: Duration = Duration::from_millis(200);
 /// How often live figures are written.
 const LIVE_EVERY_NS: u64 = 50_000_000;
 /// How long answering legs may retransmit when all callers are done.
@@ -107,7 +108,7 @@ impl<D: Datapath> Worker<D> {
     pub(crate) fn new(datapath: D, parts: Parts) -> Self {
         let mut worker = Self {
             batch: Batch::new(parts.batch),
-            out: Outbox::new(parts.pool, SENDS_MAX),
+            out: Outbox::new(parts.pool, SENDS_MAX + 3 * parts.batch),
             now_ns: 0,
             more: false,
             live_at_ns: 0,
@@ -185,7 +186,10 @@ impl<D: Datapath> Worker<D> {
         let pace = self.parts.pace.as_ref();
         let call_ns = pace.and_then(Pace::next_ns);
         let due_ns = timer_ns.unwrap_or(u64::MAX).min(call_ns.unwrap_or(u64::MAX));
-        Duration::from_nanos(due_ns.saturating_sub(self.now_ns)).min(SLEEP_MAX)
+        Duration::from_nanos(due_ns.saturating_sub(self.now_ns)).min(match pace {
+            Some(_) => SLEEP_MAX,
+            None => ANSWERING_SLEEP_MAX,
+        })
     }
 
     /// Whether this worker and all others are done.

@@ -1,6 +1,13 @@
 //! What a proxy does wrong is counted by its kind, and the first of it shown; what loss brings along is not called wrong.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something cannot be had")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise and is its own clock"
+)]
 
 mod rig;
 

@@ -1,6 +1,15 @@
 //! Registrations with credentials: at our own answering side, at a registrar of another make, and where the password is
 //! wrong or nobody asked for one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise and is its own clock"
+)]
+
 mod rig;
 
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,14 @@
 //! Every flow, through a balancer to three nodes: all calls go as they should, and the report tells what happened.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise and is its own clock"
+)]
+
 mod rig;
 
 use std::time::Duration;

@@ -1,6 +1,13 @@
 //! Under loss, requests and answers are sent again until they arrive, and no call is lost.
 
-#![expect(clippy::disallowed_methods, reason = "the test is a clock of its own")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise and is its own clock"
+)]
 
 mod rig;
 
@@ -24,7 +31,7 @@ fn every_flow_survives_loss() {
             let mut random = 1_u64;
             let _relay = Relay::start(relay, net.edge(), move |_, text| {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                if (random >> 33) % 7 == 0 { Vec::new() } else { pass(text) }
+                if (random >> 33).is_multiple_of(7) { Vec::new() } else { pass(text) }
             });
             let plan = Plan {
                 from: net.sources(1),

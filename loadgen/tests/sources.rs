@@ -1,5 +1,14 @@
 //! A thousand sockets of one process, and all from one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise and is its own clock"
+)]
+
 mod rig;
 
 use rig::{Net, assert_clean};
