@@ -13,8 +13,8 @@ pub mod config;
 /// Floor 5: the thread that decides what workers are told: plans, names, draining.
 #[forbid(unsafe_code)]
 pub mod control;
-/// Floor 3: packets in and out: sockets, and a replay in memory.
-#[expect(unsafe_code, reason = "system calls on arrays of message headers and error queues")]
+/// Floor 3: packets in and out: sockets, by io_uring or in batches, and a replay in memory.
+#[expect(unsafe_code, reason = "system calls on arrays of message headers, rings and error queues")]
 pub mod datapath;
 /// Floor 0: between threads: letters, state where the newest wins, and who must be woken.
 #[forbid(unsafe_code)]

@@ -98,7 +98,7 @@ impl Running {
         let log = lines(child.stderr.take().unwrap());
         let out = lines(child.stdout.take().unwrap());
         let running = Self { child, log, out };
-        line_with(&running.log, &["ready"]);
+        line_with(&running.log, &["event=ready "]);
         running
     }
 

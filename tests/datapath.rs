@@ -17,7 +17,6 @@ mod storms;
 #[path = "datapath/troubles.rs"]
 mod troubles;
 
-use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -168,8 +167,7 @@ fn while_endpoints_change_nothing_is_lost_and_every_source_is_the_observed_one<B
 }
 
 fn a_port_that_the_worker_does_not_hold_is_replaced_by_its_own_lowest_of_the_family<B: Backend>() {
-    let ip = "127.0.0.1".parse().unwrap();
-    let worker_port = |index| LocalPort { bind: SocketAddr::new(ip, 0), role: PortRole::Worker { index } };
+    let worker_port = |index| LocalPort { bind: dead("127.0.0.1"), role: PortRole::Worker { index } };
     let ports: Vec<_> = [3, 2, 1, 0].map(worker_port).to_vec();
     let mut rig = Rig::<B>::new(&Options { ports, worker: WorkerId(1), workers: 2, ..options(&[]) });
     let held: Vec<_> = (0..4).map(|port| rig.path.local(PortId(port)).is_some()).collect();
@@ -366,6 +364,11 @@ fn a_wake_ends_the_wait_that_is_under_way_or_else_the_next_one_and_only_one<B: B
     rig.path.recv(&mut rig.batch, None).unwrap();
     assert_eq!(rig.batch.packets.len(), 1);
     sender.join().unwrap();
+    let (client, _) = peer("127.0.0.1");
+    client.send_to(b"y", to).unwrap();
+    rig.batch.clear();
+    rig.path.recv(&mut rig.batch, Some(Duration::MAX)).unwrap();
+    assert_eq!(rig.batch.packets.len(), 1, "no time is too long to wait");
 }
 
 fn letters_wake_a_worker_that_waits_on_its_sockets_and_none_is_overslept<B: Backend>() {

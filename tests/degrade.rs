@@ -71,7 +71,7 @@ fn start(host: u8, tuning: &str, denied: Denied) -> (Vec<String>, Option<i32>) {
     let text = format!(
         "[[listener]]\nname = \"edge\"\nbind = \"{bind}:5060\"\n[[node_side]]\nbind = \"{bind}:5062\"\n\
          ports = \"5070-5073\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n[[set.node]]\nname = \"pbx1\"\n\
-         address = \"{bind}:5080\"\n"
+         address = \"{bind}:5080\"\n[admin]\nbind = \"off\"\n"
     );
     std::fs::write(dir.join("sipring.toml"), text).unwrap();
     std::fs::write(dir.join("cpus.toml"), tuning).unwrap();
@@ -84,7 +84,7 @@ fn start(host: u8, tuning: &str, denied: Denied) -> (Vec<String>, Option<i32>) {
     let mut log = Vec::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines() {
         let line = line.unwrap();
-        let ready = line.contains(" ready ");
+        let ready = line.contains(" event=ready ");
         log.push(line);
         if ready {
             kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
@@ -96,18 +96,18 @@ fn start(host: u8, tuning: &str, denied: Denied) -> (Vec<String>, Option<i32>) {
 }
 
 fn ready(log: &[String]) -> &str {
-    log.iter().find(|line| line.contains(" ready ")).unwrap_or_else(|| panic!("not ready: {log:#?}"))
+    log.iter().find(|line| line.contains(" event=ready ")).unwrap_or_else(|| panic!("not ready: {log:#?}"))
 }
 
 #[test]
 fn where_nothing_is_forbidden_auto_takes_uring_and_the_ready_line_names_it() {
     for (host, tuning) in [(1, ""), (2, "datapath = \"auto\"\n"), (3, "datapath = \"uring\"\nworkers = 2\n")] {
         let (log, _) = start(host, tuning, Denied::Nothing);
-        assert!(ready(&log).contains("datapath=\"uring\""), "{log:#?}");
+        assert!(ready(&log).contains("datapath=uring"), "{log:#?}");
         assert!(!log.iter().any(|line| line.contains("datapath_degraded")), "{log:#?}");
     }
     let (log, _) = start(4, "datapath = \"mmsg\"\n", Denied::Nothing);
-    assert!(ready(&log).contains("datapath=\"mmsg\""), "{log:#?}");
+    assert!(ready(&log).contains("datapath=mmsg"), "{log:#?}");
     assert!(!log.iter().any(|line| line.contains("datapath_degraded")), "chosen, not degraded: {log:#?}");
 }
 
@@ -115,7 +115,7 @@ fn where_nothing_is_forbidden_auto_takes_uring_and_the_ready_line_names_it() {
 fn where_any_call_of_io_uring_is_forbidden_auto_takes_mmsg_and_one_line_says_why() {
     for (host, call) in [(11, SETUP), (12, ENTER), (13, REGISTER)] {
         let (log, _) = start(host, "datapath = \"auto\"\n", Denied::Call(call));
-        assert!(ready(&log).contains("datapath=\"mmsg\""), "{log:#?}");
+        assert!(ready(&log).contains("datapath=mmsg"), "{log:#?}");
         let degraded: Vec<_> = log.iter().filter(|line| line.contains("datapath_degraded")).collect();
         let [line] = degraded.as_slice() else { panic!("one line, not {degraded:#?}") };
         assert!(line.contains("io_uring is forbidden to this process"), "{line}");
@@ -128,7 +128,7 @@ fn where_workers_get_less_memory_for_rings_than_they_need_auto_takes_mmsg() {
     // Enough for a try, and for one worker; for none; and for all.
     for (host, bytes, wanted) in [(31, 400 << 10, "mmsg"), (32, 4 << 10, "mmsg"), (33, 4 << 20, "uring")] {
         let (log, _) = start(host, needs, Denied::Memory(bytes));
-        assert!(ready(&log).contains(&format!("datapath=\"{wanted}\"")), "{bytes} bytes: {log:#?}");
+        assert!(ready(&log).contains(&format!("datapath={wanted}")), "{bytes} bytes: {log:#?}");
         let degraded: Vec<_> = log.iter().filter(|line| line.contains("datapath_degraded")).collect();
         assert_eq!(degraded.len(), usize::from(wanted == "mmsg"), "{log:#?}");
         assert!(degraded.iter().all(|line| line.contains("LimitMEMLOCK")), "{log:#?}");

@@ -1,5 +1,6 @@
 //! The house rules on `src/`: imports go down only, by the table below; no clock, socket, file or random source below
-//! the worker but in datapath; `unsafe` in datapath and the packet pool only; files and names within bounds.
+//! the worker but in datapath; `unsafe` in datapath and the packet pool only; files and names within bounds. And on
+//! `loadgen/src/`: the same bounds, no `unsafe`, and of sipring only what carries and reads packets.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -108,6 +109,12 @@ const OUTSIDE: &[(&str, &str)] = &[
     ("rand", "a random source"),
 ];
 
+/// What the load generator takes from sipring; its demo, which runs a balancer, takes the rest of it too.
+const LOAD: &[&str] = &["packet", "sip", "datapath", "wheel"];
+const LOAD_DEMO: &str = "loadgen/demo.rs";
+/// What its files stand under here.
+const LOAD_FOLDER: &str = "loadgen";
+
 const LINES_MAX: usize = 400;
 
 const BANNED: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager"];
@@ -162,6 +169,9 @@ impl Reader<'_> {
 
     /// Judges a path by its segments.
     fn path_used(&mut self, segments: &[String]) {
+        if self.place.top == LOAD_FOLDER {
+            return self.load_path_used(segments);
+        }
         if let Some(target) = self.target(segments)
             && target != self.place.top
             && !EDGES.contains(&(self.place.top.as_str(), target.as_str()))
@@ -175,6 +185,16 @@ impl Reader<'_> {
                     self.fault(format!("{} uses {what}: {}", self.place.top, segments.join("::")));
                 }
             }
+        }
+    }
+
+    fn load_path_used(&mut self, segments: &[String]) {
+        if let [first, module, ..] = segments
+            && first == "sipring"
+            && self.path != LOAD_DEMO
+            && !LOAD.contains(&module.as_str())
+        {
+            self.fault(format!("the load generator imports {module}"));
         }
     }
 
@@ -335,20 +355,29 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn the_source_keeps_to_its_floors() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+/// Faults of all files under `folder` of the repository, whose paths begin with `prefix`.
+fn faults_under(folder: &str, prefix: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files = Vec::new();
     sources(&root, &mut files);
     assert!(files.len() >= 3, "no source found under {}", root.display());
-    let found: Vec<String> = files
-        .iter()
-        .flat_map(|file| {
-            let source = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            let path = file.strip_prefix(&root).expect("a file under src").to_string_lossy().into_owned();
-            faults(&path, &source)
-        })
-        .collect();
+    let read = |file: &PathBuf| {
+        let source = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let path = file.strip_prefix(&root).expect("a file under its folder").to_string_lossy().into_owned();
+        faults(&format!("{prefix}{path}"), &source)
+    };
+    files.iter().flat_map(read).collect()
+}
+
+#[test]
+fn the_source_keeps_to_its_floors() {
+    let found = faults_under("src", "");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_load_generator_keeps_within_its_bounds() {
+    let found = faults_under("loadgen/src", "loadgen/");
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -387,6 +416,10 @@ fn every_kind_of_fault_is_found() {
         ("shard/util.rs", ""),
         ("serve.rs", "mod helpers { }"),
         ("serve.rs", &long),
+        ("loadgen/pace.rs", &long),
+        ("loadgen/agent/mod.rs", "use sipring::shard::Shard;"),
+        ("loadgen/crew.rs", "fn f() { sipring::serve::run(); }"),
+        ("loadgen/wire/mod.rs", "fn f() { unsafe { g() } }"),
     ];
     for (path, source) in bad {
         assert_eq!(faults(path, source).len(), 1, "{path}: {source:.60}: {:?}", faults(path, source));
@@ -405,6 +438,8 @@ fn what_is_allowed_is_not_found() {
         ("shard/mod.rs", "use std::time::{Duration, Instant}; fn target() {}"),
         ("lib.rs", "pub mod packet; pub mod sip;"),
         ("main.rs", "use sipring::{config, serve};"),
+        ("loadgen/demo.rs", "use sipring::{config, serve};"),
+        ("loadgen/crew.rs", "use sipring::packet::Pool; use sipring::datapath; use std::net::UdpSocket;"),
     ];
     for (path, source) in good {
         assert_eq!(faults(path, source), Vec::<String>::new(), "{path}: {source}");

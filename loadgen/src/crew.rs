@@ -21,7 +21,7 @@ use crate::agent::{Agent, Rules};
 use crate::pace::Pace;
 use crate::plan::{Carrier, Plan};
 use crate::report::Report;
-use crate::wire::spot::{Common, Spot};
+use crate::wire::spot::{Spot, Wording};
 use crate::worker::{Done, Live, Parts, Shared, Worker, clock_ns};
 
 /// Packets of one worker alive at once.
@@ -229,7 +229,7 @@ fn open<D: Backend>(seat: &Seat) -> Result<(D, Agent), String> {
     let mut datapath = D::open(&seat.options, seat.pool, waker).map_err(text)?;
     datapath.apply(&Endpoints { peers: if seat.plan.flow.is_some() { vec![seat.plan.to] } else { Vec::new() } });
     let plan = &seat.plan;
-    let common = Common {
+    let wording = Wording {
         run: &seat.rules.run,
         flow: plan.flow,
         user: &plan.user,
@@ -241,7 +241,7 @@ fn open<D: Backend>(seat: &Seat) -> Result<(D, Agent), String> {
         let port = PortId(place as u16);
         let mut address = datapath.local(port)?;
         plan.transport_ip.into_iter().for_each(|ip| address.set_ip(ip));
-        Some(Spot::new(port, address, place >= plan.from.len(), &common))
+        Some(Spot::new(port, address, place >= plan.from.len(), &wording))
     };
     let spots = (0..plan.from.len() + plan.answer_at.len()).map(spot).collect();
     let agent = Agent::new(seat.me as u8, seat.rules.clone(), spots);

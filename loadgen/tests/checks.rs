@@ -32,7 +32,7 @@ fn run_as(adapt: impl FnOnce(Plan) -> Plan, deed: impl FnMut(Way, &str) -> Vec<D
         answer_wait: Duration::from_secs(3),
         ..net.plan(Flow::Call, relay)
     };
-    crew::run(&adapt(plan)).unwrap()
+    crew::run(&adapt(plan)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A relay that changes responses of one kind, which begin with `start` and have this CSeq.

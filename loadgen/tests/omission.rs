@@ -1,5 +1,7 @@
 //! Latencies count from when a request should have been sent: a server that stalls is seen in them, whoever waits.
 
+#![expect(clippy::disallowed_methods, reason = "the test is a clock of its own")]
+
 mod rig;
 
 use std::time::{Duration, Instant};

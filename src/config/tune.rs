@@ -175,12 +175,17 @@ fn packets(text: &mut String, machine: &Machine, workers: usize) -> fmt::Result 
     if packets < wanted {
         writeln!(text, "# Memory is short: no more than an eighth of it.")?;
     }
-    writeln!(text, "packets = {packets}")
+    writeln!(text, "packets = {packets}")?;
+    writeln!(text, "# Packets a system call: more than this gained nothing.")?;
+    writeln!(text, "batch = {}", Cpus::default().batch)
 }
 
 fn buffers(text: &mut String, machine: &Machine) -> fmt::Result {
     let asked = Cpus::default().receive_buffer as u64;
-    writeln!(text, "# What survives a burst while a worker does not run; the system's default loses it.")?;
+    writeln!(
+        text,
+        "# What survives while a worker does not run: 8 MB hold 13,000 messages of 400 bytes, Linux' default 330."
+    )?;
     match machine.buffers_max {
         _ if machine.may_force_buffers() => {
             writeln!(text, "# CAP_NET_ADMIN was there: the system's limit does not bind, if sipring has it too.")?;

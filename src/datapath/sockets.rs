@@ -182,10 +182,17 @@ impl Sockets {
                 continue;
             };
             let leaves = !wanted.contains(&peer);
-            if leaves && !open.leaving {
+            if leaves == open.leaving {
+                continue;
+            }
+            // Pointed at its own port it gets nothing more, and can be read empty and closed without
+            // a loss: what its peer sends comes to the unconnected socket from now on.
+            let own = self.held.get(usize::from(open.port.0)).copied().flatten().map_or(peer, |held| held.local);
+            let pointed = open.socket.connect(&if leaves { own } else { peer }.into());
+            open.leaving = leaves || pointed.is_err();
+            if leaves {
                 changes.leaving.push(id);
             }
-            open.leaving = leaves;
         }
         for peer in wanted {
             let Some(port) = self.primary(&peer) else { continue };

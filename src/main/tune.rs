@@ -41,8 +41,9 @@ impl Tune {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).create_new(!self.force);
         let written = options.open(file).and_then(|mut file| file.write_all(text.as_bytes()));
+        let there = std::io::ErrorKind::AlreadyExists;
         written.map(|()| None).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::AlreadyExists {
+            if error.kind() == there {
                 format!("{}: is there already; `--force` replaces it", file.display())
             } else {
                 format!("{}: cannot be written: {error}", file.display())

@@ -133,20 +133,6 @@ pub(super) fn number_at_end(word: [u8; 8], count: usize) -> Option<u64> {
     Some((x * 10_000 + (x >> 32)) & 0xffff_ffff)
 }
 
-/// Whether `text` holds one of two bytes.
-#[inline]
-pub(super) fn holds(text: &[u8], one: u8, other: u8) -> bool {
-    let Some(last) = text.last_chunk::<16>() else { return text.iter().any(|byte| *byte == one || *byte == other) };
-    let mut seen = [0; 16];
-    // One loop for all of them: the compiler takes a chunk a step only so.
-    for chunk in text.as_chunks::<16>().0.iter().chain([last]) {
-        for (seen, byte) in seen.iter_mut().zip(chunk) {
-            *seen |= u8::from(*byte == one) | u8::from(*byte == other);
-        }
-    }
-    u128::from_ne_bytes(seen) != 0
-}
-
 /// What follows `start` at the front of `text`. Of texts of 16 to 32 bytes both halves are compared at
 /// once, which may overlap: that is what most names of ours are as long as.
 #[inline]
@@ -263,19 +249,6 @@ mod tests {
             assert_eq!(number_at_end(*wrong.as_bytes().last_chunk().unwrap(), 2), None, "{wrong}");
         }
         assert_eq!(last_of(*b"rport5060"[..8].first_chunk().unwrap(), b'='), None);
-    }
-
-    #[test]
-    fn either_byte_is_seen_at_every_place() {
-        for length in 0..70 {
-            let mut text = vec![b'x'; length];
-            assert!(!holds(&text, b',', b'"'));
-            for place in 0..length {
-                text[place] = if place % 2 == 0 { b',' } else { b'"' };
-                assert!(holds(&text, b',', b'"'));
-                text[place] = b'x';
-            }
-        }
     }
 
     #[test]

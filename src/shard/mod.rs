@@ -202,10 +202,11 @@ impl Shard {
             return Verdict::Absorb;
         }
         let (len, watch) = (packet.len(), &self.core.watch);
-        let message = match packet.window() {
-            Some(window) => sip::scan_in(window, len, watch),
-            None => sip::scan(packet.bytes(), watch),
-        };
+        let mut message = Message::empty();
+        match packet.window() {
+            Some(window) => sip::scan_in(window, len, watch, &mut message),
+            None => scan_longest(packet, watch, &mut message),
+        }
         match message.start {
             Start::Request { method, .. } => self.request(now_ms, packet, &message, method),
             Start::Response { .. } => self.core.response(&mut self.edit, now_ms, packet, &message),
@@ -312,6 +313,13 @@ impl Shard {
     pub fn wakes_at_ms(&self) -> Option<u64> {
         self.core.avoided.next_ms()
     }
+}
+
+/// Scans what stands too far behind in its slot.
+#[cold]
+#[inline(never)]
+fn scan_longest(packet: &Packet, watch: &Watch, message: &mut Message) {
+    *message = sip::scan(packet.bytes(), watch);
 }
 
 /// Applies a gathered edit; filler may go `pad` bytes into the text of `top`.

@@ -10,7 +10,7 @@ use crate::packet::{Egress, Packet, PeerId, PortId};
 use crate::sip::{self, Edit, EditError, Fault, Header, Message, Rport, Span, Text, Via, uri};
 
 use super::Core;
-use super::digits::{holds, last_of, number_at_end, quad_at, same};
+use super::digits::{last_of, number_at_end, quad_at, same};
 use super::verdict::{DropReason, Tally, Verdict};
 use super::via::{Branch, Reading};
 
@@ -261,7 +261,7 @@ fn plain_via(bytes: &[u8], at: usize) -> Option<Span> {
 fn plain_home(bytes: &[u8], lines: Span) -> Option<SocketAddr> {
     let value = lines.of(bytes).strip_prefix(b"Via: SIP/2.0/UDP ")?.strip_suffix(b"\r\n")?;
     // Of several values the first counts, and quotes may hold what looks like parameters.
-    if holds(value, b',', b'"') {
+    if sip::holds(value, b',', b'"') {
         return None;
     }
     // The upper half of sixteen bytes is shorter than an address.

@@ -45,6 +45,19 @@ pub(super) fn stop(view: impl View, mut at: usize, stop: impl Fn(Lane) -> Lane) 
     }
 }
 
+/// Whether `text` holds one of two bytes.
+#[inline]
+#[must_use]
+pub fn holds(text: &[u8], one: u8, other: u8) -> bool {
+    let Some(last) = text.last_chunk::<WIDTH>() else { return text.iter().any(|byte| *byte == one || *byte == other) };
+    let seen = |chunk| {
+        let lane = Lane::new(chunk);
+        lane.eq(one).or(lane.eq(other))
+    };
+    let (chunks, _) = text.as_chunks::<WIDTH>();
+    chunks.iter().fold(seen(last), |all, chunk| all.or(seen(chunk))).bits() != 0
+}
+
 /// The port at `at` and how many digits it has; none if it is not one that can be sent to.
 #[inline(always)]
 pub(super) fn port(view: impl View, at: usize) -> Option<(u16, usize)> {
@@ -279,5 +292,18 @@ mod tests {
         assert!(!via.is(word(b"via", 0)));
         assert!(!AnyCase::new(b"call-id:").is(word(b"call\rid:", 0)));
         assert_eq!(word(b"abc", 9), 0);
+    }
+
+    #[test]
+    fn either_byte_is_seen_at_every_place() {
+        for length in 0..70 {
+            let mut text = vec![b'x'; length];
+            assert!(!holds(&text, b',', b'"'));
+            for place in 0..length {
+                text[place] = if place % 2 == 0 { b',' } else { b'"' };
+                assert!(holds(&text, b',', b'"'));
+                text[place] = b'x';
+            }
+        }
     }
 }

@@ -235,7 +235,8 @@ pub struct Message {
 impl Message {
     /// Nothing found. Not a constant, which would be copied by a call.
     #[inline(always)]
-    pub(super) fn empty() -> Self {
+    #[must_use]
+    pub fn empty() -> Self {
         Self {
             start: Start::Response { code: 0 },
             scheme: Scheme::Other,

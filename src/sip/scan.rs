@@ -33,13 +33,11 @@ pub fn scan(bytes: &[u8], watch: &Watch) -> Message {
     message
 }
 
-/// Scans the datagram that the first `len` bytes of a window are, as [`scan`] does, and quicker.
+/// Scans the datagram that the first `len` bytes of a window are, as [`scan`] does, and quicker: into
+/// `message`, which is empty.
 #[inline(always)]
-#[must_use]
-pub fn scan_in(window: &Window, len: usize, watch: &Watch) -> Message {
-    let mut message = Message::empty();
-    fill_in(window, len, watch, &mut message);
-    message
+pub fn scan_in(window: &Window, len: usize, watch: &Watch, message: &mut Message) {
+    fill_in(window, len, watch, message);
 }
 
 #[inline(never)]
@@ -62,18 +60,26 @@ fn fill_from(bytes: &[u8], view: impl View, watch: &Watch, message: &mut Message
     message.head_end = bytes.len() as u16;
     message.end = bytes.len() as u16;
     message.first_header = bytes.len() as u16;
-    let first = sight::start_line(view, message).or_else(|| odd_start_line(bytes, watch, message));
-    let Some(mut at) = first else { return };
+    let mut ends = sight::Ends::new(view);
+    let mut at = match sight::start_line(view, &mut ends, message) {
+        Some(at) => at,
+        None => {
+            let Some(at) = odd_start_line(bytes, watch, message) else { return };
+            ends.skip_to(at);
+            at
+        }
+    };
     message.first_header = at as u16;
     let mut seen = 0;
     loop {
-        at = sight::header_lines(view, watch, message, &mut seen, at);
+        at = sight::header_lines(view, &mut ends, watch, message, &mut seen, at);
         if view.chunk(at) == Some(b"\r\n") {
             message.head_end = at as u16 + 2;
             break;
         }
         let Some(next) = odd_line(bytes, watch, message, &mut seen, at) else { break };
         at = next;
+        ends.skip_to(at);
     }
     Scan { bytes, watch, seen, message }.finish();
 }

@@ -140,9 +140,9 @@ fn ends_line(view: impl View, at: usize) -> bool {
 /// Finds line ends, front to back, without a look at what stands between them: so no line waits for
 /// what was read of the one before.
 #[derive(Clone, Copy)]
-struct Ends<V> {
+pub(super) struct Ends<V> {
     view: V,
-    /// Where the bits begin.
+    /// Where the next bits begin.
     base: usize,
     /// Control characters that are not passed yet, up to CR, one bit each.
     bits: u64,
@@ -150,8 +150,14 @@ struct Ends<V> {
 
 impl<V: View> Ends<V> {
     #[inline(always)]
-    fn new(view: V, at: usize) -> Option<Self> {
-        Some(Self { view, base: at, bits: controls(view.chunk(at)?) })
+    pub(super) fn new(view: V) -> Self {
+        Self { view, base: 0, bits: 0 }
+    }
+
+    /// Goes on at `at`, behind whatever was not looked into here.
+    #[inline(always)]
+    pub(super) fn skip_to(&mut self, at: usize) {
+        (self.base, self.bits) = (at, 0);
     }
 
     /// The end of the line that starts at `start`, where the end found last ended; none if it is not a
@@ -159,11 +165,11 @@ impl<V: View> Ends<V> {
     #[inline(always)]
     fn next(&mut self, start: usize) -> Option<usize> {
         while self.bits == 0 {
-            self.base += 64;
             // The LF of the end found last may be the first here.
             self.bits = controls(self.view.chunk(self.base)?) & if start > self.base { !1 } else { !0 };
+            self.base += 64;
         }
-        let end = self.base + self.bits.trailing_zeros() as usize;
+        let end = self.base - 64 + self.bits.trailing_zeros() as usize;
         self.bits &= self.bits - 1;
         self.bits &= self.bits.wrapping_sub(1);
         ends_line(self.view, end).then_some(end)
@@ -174,13 +180,13 @@ impl<V: View> Ends<V> {
 #[inline(always)]
 fn controls(chunk: &[u8; 64]) -> u64 {
     let (lanes, _) = chunk.as_chunks::<16>();
-    lanes.iter().rev().fold(0, |bits, lane| bits << 16 | u64::from(Lane::new(lane).up_to(b'\r').bits()))
+    lanes.iter().rev().fold(0, |bits, lane| bits << 16 | u64::from(Lane::new(lane).control().bits()))
 }
 
 /// The start line; where the next begins.
 #[inline(always)]
-pub(super) fn start_line(view: impl View, message: &mut Message) -> Option<usize> {
-    let end = Ends::new(view, 0)?.next(0)?;
+pub(super) fn start_line<V: View>(view: V, ends: &mut Ends<V>, message: &mut Message) -> Option<usize> {
+    let end = ends.next(0)?;
     let word = view.word(0);
     if word == u64::from_le_bytes(*b"SIP/2.0 ") {
         let [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9', b' '] = view.chunk(8)? else { return None };
@@ -215,9 +221,15 @@ impl Bounds {
 
 /// Takes header lines from `at` on; where the first begins that was not taken.
 #[inline(always)]
-pub(super) fn header_lines(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, at: usize) -> usize {
+pub(super) fn header_lines<V: View>(
+    view: V,
+    ends: &mut Ends<V>,
+    watch: &Watch,
+    message: &mut Message,
+    seen: &mut u8,
+    at: usize,
+) -> usize {
     let mut start = at;
-    let Some(mut ends) = Ends::new(view, at) else { return at };
     while let Some(end) = ends.next(start) {
         let taken = match name(view, start) {
             Some((header, at)) => take(view, watch, message, seen, header, Bounds { start, at, end }),

@@ -145,7 +145,8 @@ impl<B: Backend> Rig<B> {
 }
 
 pub(crate) fn options(ips: &[&str]) -> Options {
-    let any = |ip: &&str| SocketAddr::new(ip.parse().unwrap(), 0);
+    // Free of every other socket: of port 0, the kernel may make one that another rig shares.
+    let any = |ip: &&str| dead(ip);
     let ports = ips.iter().flat_map(|ip| {
         let role = PortRole::Worker { index: 0 };
         [LocalPort { bind: any(ip), role: PortRole::Listener }, LocalPort { bind: any(ip), role }]

@@ -48,13 +48,15 @@ impl Balancer {
         command.arg("run").arg("-c").arg(self.config()).arg("-t").arg(cpus).env("NO_COLOR", "1");
         let mut process = Process::start("sipring", &mut command, false);
         let says = |process: &Process| {
-            let ready = |(from, line): &(Output, String)| *from == Output::Err && line.contains("ready");
+            let word = |line: &str| ["event=ready ", "\"event\":\"ready\""].iter().any(|event| line.contains(event));
+            let ready = |(from, line): &(Output, String)| *from == Output::Err && word(line);
             process.lines(0).into_iter().find(ready).map(|(_, line)| line)
         };
         super::wait_until(LIMIT, || process.ended().is_some() || says(&process).is_some());
         let Some(ready) = says(&process) else { panic!("sipring did not say that it is ready; {}", process.said()) };
         let wanted = spec.datapath.replace("auto", "");
-        assert!(ready.contains(&format!("datapath=\"{wanted}")), "over {}, not {ready}", spec.datapath);
+        let told = [format!("datapath={wanted}"), format!("\"datapath\":\"{wanted}")];
+        assert!(told.iter().any(|told| ready.contains(told)), "over {}, not {ready}", spec.datapath);
         self.process = Some(process);
     }
 

@@ -119,7 +119,8 @@ fn cookies_of_a_stranger_s_secret_are_refused() {
     let mut cluster = Cluster::new(3, 3, |spec| spec);
     let at = |host| SocketAddr::new(cluster.core.address(5, host), 5060);
     let (edge, node_side) = (at(1), at(2));
-    let _stranger = Balancer::start(&cluster.core.place(), &Spec::new(edge, node_side).nodes(cluster.members.clone()));
+    let stranger = Spec::new(edge, node_side).nodes(cluster.members.clone()).tables("[admin]\nbind = \"off\"\n");
+    let _stranger = Balancer::start(&cluster.core.place(), &stranger);
     let own = cluster.calls(1, State::Confirmed).remove(0);
     let start = Start::new(format!("sip:any@{edge}"), edge);
     let strange = cluster.world.call(cluster.client, &[start], State::Confirmed).remove(0);

@@ -16,7 +16,7 @@ use sipring::balance::{
     CookieKey, CookieKeys, Intent, KeyBy, Keys, NodeId, NodeSpec, Plan, PlanSpec, PortTag, Rule, Secrets, SetIx,
     SetPolicy, SetSpec, SourceForm, SourceHeader, Vitals,
 };
-use sipring::packet::{Egress, LocalPort, Outbox, Packet, PeerId, Pool, PoolOptions, PortId, PortRole, WorkerId};
+use sipring::packet::{LocalPort, Outbox, Packet, Pool, PoolOptions, PortId, PortRole, WorkerId};
 use sipring::shard::{
     Asks, Counters, Evidence, ForceRport, Marks, Names, NodeSide, Options, Port, Shard, Shared, Site, State, Verdict,
 };
@@ -287,11 +287,6 @@ impl Rig {
     pub fn from_node(&mut self, text: &str, node: SocketAddr) -> Outcome {
         self.pass(text.as_bytes(), NODES, &node.to_string())
     }
-}
-
-/// An address to send to where it does not matter.
-pub fn some_egress() -> Egress {
-    Egress { port: WORKERS, peer: PeerId::NONE, to: SocketAddr::from(([10, 0, 0, 11], 5060)) }
 }
 
 /// A request with the headers that every one has.

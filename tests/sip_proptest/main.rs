@@ -23,7 +23,9 @@ fn meaning(bytes: &[u8]) -> Option<Meaning> {
     let message = scan(bytes, &watch);
     let mut held = packet(bytes);
     let window = held.window().unwrap();
-    assert_eq!(scan_in(window, bytes.len(), &watch), message, "{}", String::from_utf8_lossy(bytes));
+    let mut again = Message::empty();
+    scan_in(window, bytes.len(), &watch, &mut again);
+    assert_eq!(again, message, "{}", String::from_utf8_lossy(bytes));
     within(bytes, &message);
     if message.fault.is_some() {
         return None;

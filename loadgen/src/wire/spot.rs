@@ -15,7 +15,7 @@ use crate::flow::Flow;
 
 /// What is the same at every spot of a run.
 #[derive(Clone, Debug)]
-pub(crate) struct Common<'a> {
+pub(crate) struct Wording<'a> {
     pub(crate) run: &'a [u8; RUN_DIGITS],
     pub(crate) flow: Option<Flow>,
     pub(crate) user: &'a str,
@@ -55,10 +55,10 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    pub(crate) fn new(port: PortId, address: SocketAddr, answers: bool, common: &Common<'_>) -> Self {
-        let run = String::from_utf8_lossy(common.run).into_owned();
-        let user = if common.users > 1 { format!("{}{USER}", common.user) } else { common.user.to_owned() };
-        let plain = common.user.to_owned();
+    pub(crate) fn new(port: PortId, address: SocketAddr, answers: bool, wording: &Wording<'_>) -> Self {
+        let run = String::from_utf8_lossy(wording.run).into_owned();
+        let user = if wording.users > 1 { format!("{}{USER}", wording.user) } else { wording.user.to_owned() };
+        let plain = wording.user.to_owned();
         let branch = format!("z9hG4bK{run}");
         let via = format!("Via: SIP/2.0/UDP {address};rport;branch={branch}");
         let contact_uri = format!("sip:{plain}@{address}");
@@ -66,16 +66,16 @@ impl Spot {
         let contact = format!("Contact: <{contact_uri}>\r\n");
         let typed = format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let call_id_tail = format!("-{run}@{}", address.ip());
-        let host = match common.flow {
-            Some(Flow::Register) => common.domain.clone(),
+        let host = match wording.flow {
+            Some(Flow::Register) => wording.domain.clone(),
             _ => address.to_string(),
         };
         let from = format!("From: <sip:{user}@{host}>;tag={run}{LEG}\r\n");
         let head = format!("{via}{LEG}{TX}\r\nMax-Forwards: 70\r\n{from}Call-ID: {LEG}{call_id_tail}\r\n");
-        let method = common.flow.map_or(Method::Options, Flow::method);
+        let method = wording.flow.map_or(Method::Options, Flow::method);
         let mut first = format!("{head}CSeq: {SEQ} {}\r\n{EXTRA}", method.name());
-        let to = if method == Method::Register { &user } else { common.callee };
-        let to = format!("To: <sip:{to}@{}>\r\n", common.domain);
+        let to = if method == Method::Register { &user } else { wording.callee };
+        let to = format!("To: <sip:{to}@{}>\r\n", wording.domain);
         first.push_str(&to);
         let end = String::from_utf8_lossy(NO_BODY);
         first += &if method == Method::Invite {
@@ -131,8 +131,9 @@ mod tests {
         for flow in Flow::ALL {
             for (address, users) in [("192.0.2.7:5060", 1), ("[2001:db8::7]:5062", 9)] {
                 let domain = "example.com".to_owned();
-                let common = Common { run: b"00c0ffee", flow: Some(flow), user: "load", users, domain, callee: "call" };
-                let mut spot = Spot::new(PortId(0), address.parse().unwrap(), false, &common);
+                let wording =
+                    Wording { run: b"00c0ffee", flow: Some(flow), user: "load", users, domain, callee: "call" };
+                let mut spot = Spot::new(PortId(0), address.parse().unwrap(), false, &wording);
                 let mut room = [0; 2048];
                 let mut text = Text::new(&mut room);
                 text.str(flow.method().name());

@@ -30,7 +30,7 @@ use stock::Stock;
 
 /// Calls of one receive at most: one that ends a socket's receiving is followed by one that begins
 /// it anew.
-const ROUNDS_MAX: u32 = 8;
+const ROUNDS_MAX: u32 = 32;
 /// How long an end waits for what the kernel still holds.
 const FAREWELL: Duration = Duration::from_millis(20);
 

@@ -15,6 +15,9 @@ use crate::packet::PortId;
 /// Submissions without any progress before the ring counts as broken.
 const TRIES_MAX: u32 = 1_000;
 
+/// The longest wait: the kernel refuses what does not fit its clock.
+const WAIT_MAX: Duration = Duration::from_secs(86_400);
+
 /// What a completion is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tag {
@@ -123,7 +126,7 @@ impl Ring {
             // SAFETY: no argument; what is queued was vouched for when it was.
             unsafe { submitter.enter::<libc::sigset_t>(queued, 0, EnterFlags::GETEVENTS.bits(), None) }
         } else {
-            let time = wait.map(Timespec::from);
+            let time = wait.map(|wait| Timespec::from(wait.min(WAIT_MAX)));
             let mut args = SubmitArgs::new();
             if let Some(time) = &time {
                 args = args.timespec(time);
