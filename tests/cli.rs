@@ -159,8 +159,8 @@ fn every_commented_default_is_the_default() {
     };
     let bare: String =
         text.lines().map(|line| if is_key(line) { line[2..].to_owned() } else { line.to_owned() } + "\n").collect();
-    let bare =
-        ["[dns]", "[admin]", "[log]"].iter().fold(bare, |bare, table| bare.replace(&format!("# {table}"), table));
+    let tables = ["[set.health]", "[health]", "[dns]", "[admin]", "[log]"];
+    let bare = tables.iter().fold(bare, |bare, table| bare.replace(&format!("# {table}"), table));
     files.write("sipring.toml", &bare);
     files.write("admin-token", "0123456789abcdef0123456789abcdef");
     std::fs::set_permissions(files.0.join("admin-token"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();

@@ -68,18 +68,6 @@ fn add(cell: &AtomicU32) {
 }
 
 impl Line {
-    /// A request, not an ACK, leaves for there.
-    #[inline]
-    pub(super) fn request(&self) {
-        add(&self.requests);
-    }
-
-    /// A request came from there.
-    #[inline]
-    pub(super) fn begun(&self) {
-        add(&self.begun);
-    }
-
     /// A response came from there.
     #[inline]
     pub(super) fn response(&self, code: u16) {
@@ -142,10 +130,28 @@ impl Testimony {
         }
     }
 
-    /// A request inside a dialog went there or came from there; `call` is the hash of its Call-ID.
+    /// A request leaves for `peer`; `inside`: inside a dialog, with the hash of its Call-ID.
     #[inline]
-    pub(super) fn dialog(&self, line: &Line, now_ms: u64, call: u64) {
+    pub(super) fn request(&self, peer: PeerId, ack: bool, now_ms: u64, inside: Option<u64>) {
+        let Some(line) = self.line(peer) else { return };
+        if !ack {
+            add(&line.requests);
+        }
+        self.dialog(line, now_ms, inside);
+    }
+
+    /// A request came from `peer`.
+    #[inline]
+    pub(super) fn begun(&self, peer: PeerId, now_ms: u64, inside: Option<u64>) {
+        let Some(line) = self.line(peer) else { return };
+        add(&line.begun);
+        self.dialog(line, now_ms, inside);
+    }
+
+    #[inline]
+    fn dialog(&self, line: &Line, now_ms: u64, inside: Option<u64>) {
         if line.seen != 0
+            && let Some(call) = inside
             && let Some(seen) = self.seen.get(line.seen as usize - 1)
         {
             seen.note(now_ms, call);
@@ -220,9 +226,10 @@ mod tests {
         let evidence = Evidence::new(2, 3, Vec::new());
         let (one, other) = (evidence.of(WorkerId(0)), evidence.of(WorkerId(1)));
         let [here, there] = [&one, &other].map(|testimony| testimony.line(PeerId(1)).unwrap());
-        here.request();
-        there.request();
-        there.begun();
+        one.request(PeerId(1), false, 0, None);
+        other.request(PeerId(1), false, 0, None);
+        other.request(PeerId(1), true, 0, None);
+        other.begun(PeerId(1), 0, None);
         [180, 503, 999].into_iter().for_each(|code| here.response(code));
         here.call_answered();
         here.call_refused(1_000, Some(99));
@@ -248,9 +255,9 @@ mod tests {
             for call in 0..300_u64 {
                 let hash = crate::balance::Key(3, 4).hash24(&call.to_le_bytes());
                 let testimony = evidence.of(WorkerId(worker));
-                for peer in [2, 1] {
-                    testimony.dialog(testimony.line(PeerId(peer)).unwrap(), 5_000, hash);
-                }
+                testimony.request(PeerId(2), true, 5_000, Some(hash));
+                testimony.begun(PeerId(2), 5_000, Some(hash));
+                testimony.request(PeerId(1), true, 5_000, Some(hash));
             }
         }
         assert!(evidence.dialogs(PeerId(2), 6_000).is_some_and(|count| count.abs_diff(300) < 15));

@@ -242,11 +242,8 @@ impl Shard {
         }
         let call = core.call_hash(bytes, message);
         let inside = !message.to.tag.is_empty();
-        if let Some(line) = sender.and_then(|sender| core.testimony.line(sender.peer)) {
-            line.begun();
-            if inside {
-                core.testimony.dialog(line, now_ms, call);
-            }
+        if let Some(sender) = sender {
+            core.testimony.begun(sender.peer, now_ms, inside.then_some(call));
         }
         let told = sources.of(packet.source);
         let incoming = Incoming {
@@ -286,14 +283,7 @@ impl Shard {
             return core.refuse(scratch, packet, message, why);
         }
         packet.order = call;
-        if let Some(line) = core.testimony.line(course.egress.peer) {
-            if method != Method::Ack {
-                line.request();
-            }
-            if inside {
-                core.testimony.dialog(line, now_ms, call);
-            }
-        }
+        core.testimony.request(course.egress.peer, method == Method::Ack, now_ms, inside.then_some(call));
         Verdict::Forward(course.egress)
     }
 

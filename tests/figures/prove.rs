@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         "1.3" => keeps_ringing_calls(1_000, Duration::from_secs(100)),
         "1.4" => spread::run(),
         "1.7" => carries_large_datagrams(),
-        "2.3" => health::finds_lost_nodes(),
+        "2.3" => health::finds_lost_nodes(std::env::args().nth(2).as_deref()),
         "2.4" => health::switches_pairs(),
         "2.5" => cycles::run(1_000, 100),
         "2.6" => cost::run_all(&std::env::args().skip(2).collect::<Vec<_>>()),
