@@ -34,7 +34,7 @@ fn files(nodes: &[SocketAddr], handoff: bool, (datapath, ports): (&str, u16)) ->
         .collect();
     let text = format!(
         "[[listener]]\nname = \"edge\"\nbind = \"{host}:{port}\"\n[[node_side]]\nbind = \"{host}:{}\"\n\
-         ports = \"{}-{}\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n{listed}[admin]\nbind = \"off\"\n",
+         ports = \"{}-{}\"\n[[set]]\nname = \"pbx\"\nslots = 1024\n{listed}[admin]\nbind = \"off\"\n[health]\nprobe = false\n",
         port + 1,
         port + 10,
         port + 13

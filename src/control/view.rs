@@ -3,7 +3,6 @@
 //! The one place where the plan, health, marks and counters of a node are put together; HTTP and
 //! metrics only print it. Writes nothing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,8 +11,9 @@ use crate::packet::Pool;
 use crate::shard::{Counters, Shared, State};
 use crate::worker::{Ledger, Post};
 
+use super::health::Status;
 use super::health::status::{EndpointStatus, NodeStatus};
-use super::{Listed, Overlay, Status};
+use super::{Listed, Overlay};
 
 /// What one worker counts.
 #[derive(Clone, Debug, Default)]
@@ -72,11 +72,12 @@ impl Reloads {
 /// What control's loop knows, as it answers with.
 pub(super) struct View {
     pub(super) state: State,
-    pub(super) status: Status,
     pub(super) listed: Arc<[Listed]>,
     pub(super) rules_written: usize,
     pub(super) overlay: Arc<Overlay>,
     pub(super) reloads: Reloads,
+    /// What health knows; its marks are not filled in.
+    pub(super) status: Status,
 }
 
 /// What is still seen of a node.
@@ -84,7 +85,7 @@ pub(super) struct View {
 pub(super) struct Traffic {
     /// Requests that it was given and that wait for their final response.
     pub(super) marks: u64,
-    /// Dialogs whose requests still come for it; none where nobody counts them.
+    /// About how many dialogs had traffic in the last one to two minutes; of nodes that drain.
     pub(super) dialogs: Option<u64>,
 }
 
@@ -104,19 +105,20 @@ impl View {
         members.iter().any(|ix| self.plan().node(*ix).is_some_and(|node| self.refusal(node).is_none()))
     }
 
-    /// What health knows of a node.
-    pub(super) fn watched(&self, node: &Node) -> Option<&NodeStatus> {
-        self.status.sets.iter().flat_map(|set| &set.nodes).find(|status| status.name == node.name)
-    }
-
-    /// What health knows of an address of a node.
-    pub(super) fn endpoint(&self, node: &Node, address: SocketAddr) -> Option<&EndpointStatus> {
-        self.watched(node)?.endpoints.iter().find(|status| status.address == address)
-    }
-
     pub(super) fn traffic(&self, node: &Node, marks: &[u64]) -> Traffic {
-        let marks = marks.get(usize::from(node.mark.0)).copied().unwrap_or(0);
-        Traffic { marks, dialogs: self.watched(node).and_then(|status| status.dialogs) }
+        let dialogs = self.observed(node).and_then(|status| status.dialogs);
+        Traffic { marks: marks.get(usize::from(node.mark.0)).copied().unwrap_or(0), dialogs }
+    }
+
+    /// What health knows of a node.
+    pub(super) fn observed(&self, node: &Node) -> Option<&NodeStatus> {
+        // Of the same plan: control tells both in one answer.
+        self.status.sets.iter().flat_map(|set| &set.nodes).find(|status| status.id == node.id.0)
+    }
+
+    /// What health knows of a node's addresses.
+    pub(super) fn endpoints(&self, node: &Node) -> &[EndpointStatus] {
+        self.observed(node).map(|status| status.endpoints.as_slice()).unwrap_or_default()
     }
 }
 

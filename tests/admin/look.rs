@@ -73,3 +73,29 @@ fn it_is_ready_while_some_set_takes_new_calls() {
     cluster.world.run(Duration::from_secs(3), |world| world.agent(callee).got(&ringing[0].id, "ACK to 486") == 1);
     cluster.balancer.ended(Duration::from_secs(10));
 }
+
+#[test]
+fn what_probes_find_is_shown() {
+    let _turn = turn();
+    let mut cluster = Cluster::new(1, 1, |mut spec| {
+        spec.health = vec!["interval_ms = 250".into()];
+        spec
+    });
+    let admin = cluster.balancer.admin();
+    // The node answers only while the agents work.
+    assert!(wait_until(Duration::from_secs(10), || admin.get("/readyz").status == 503), "nobody answers the probes");
+    let node = admin.node("cluster", "node0");
+    assert_eq!((&node["refusal"], &node["endpoints"][0]["health"]), (&"down".into(), &"down".into()));
+    assert_eq!(node["endpoints"][0]["cause"], "no_answer");
+    let metrics = admin.get("/metrics");
+    let labels = format!("set=\"cluster\",node=\"node0\",address=\"{}\",role=\"primary\"", cluster.members[0].address);
+    assert_eq!(metrics.metric(&format!("sipring_endpoint_health{{{labels},health=\"down\"}}")), 1.0);
+    assert_eq!(metrics.metric(&format!("sipring_endpoint_health{{{labels},health=\"up\"}}")), 0.0);
+    assert!(metrics.metric(&format!("sipring_endpoint_probes_total{{{labels},result=\"failed\"}}")) >= 3.0);
+    assert_eq!(metrics.metric("sipring_set_takes_calls{set=\"cluster\"}"), 0.0);
+    let told = admin.get("/explain?call_id=a").json();
+    assert_eq!((&told["node"], &told["ranked"][0]["refusal"]), (&serde_json::Value::Null, &"down".into()));
+    let back = cluster.world.run(Duration::from_secs(10), |_| admin.get("/readyz").status == 200);
+    assert!(back, "it answers again");
+    super::metrics::promtool(&admin.get("/metrics"));
+}

@@ -12,7 +12,7 @@ use crate::harness::http::Reply;
 use crate::harness::sys::Signal;
 use crate::harness::{turn, wait_until};
 
-fn promtool(metrics: &Reply) {
+pub(crate) fn promtool(metrics: &Reply) {
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -48,7 +48,8 @@ impl Site {
         std::fs::create_dir_all(&dir).unwrap();
         let text = format!(
             "[[listener]]\nname = \"trunk\"\nbind = \"{edge}\"\n[[node_side]]\nbind = \"{node_side}\"\nports = \"{}-{}\"\n\
-             [[set]]\nname = \"pbx\"\nslots = 1024\n[[set.node]]\nname = \"n\"\naddress = \"{}\"\n",
+             [[set]]\nname = \"pbx\"\nslots = 1024\n[[set.node]]\nname = \"n\"\naddress = \"{}\"\n\
+             [health]\nprobe = false\n[admin]\nbind = \"off\"\n",
             first + 2,
             first + 5,
             node.local_addr().unwrap()

@@ -97,7 +97,7 @@ impl Balancer {
     /// With `count` nodes. Messages name its edge listener `advertise`.
     pub(crate) fn start(net: &Net, count: u8, advertise: SocketAddr) -> Self {
         let mut text = format!(
-            "marks_max = 65536\n[[listener]]\nname = \"edge\"\nbind = \"{}\"\nadvertise = \"{advertise}\"\nset = \"s\"\n\
+            "marks_max = 65536\n[admin]\nbind = \"off\"\n[health]\nprobe = false\n[[listener]]\nname = \"edge\"\nbind = \"{}\"\nadvertise = \"{advertise}\"\nset = \"s\"\n\
              [[node_side]]\nbind = \"{}\"\nports = \"5070-5073\"\n[[set]]\nname = \"s\"\nslots = 4096\n",
             net.edge(),
             net.node_side()

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::Office;
 use super::answer::{Answer, Denied, silent, told};
-use crate::balance::{Endpoint, Intent, Node, NodeSet};
+use crate::balance::{Intent, Node, NodeSet};
 use crate::control::view::View;
 use crate::control::{Added, Edit, Letter, Refusal};
 
@@ -158,13 +158,6 @@ fn set_json(view: &View, set: &NodeSet, marks: &[u64]) -> Value {
 }
 
 fn node_json(view: &View, node: &Node, marks: &[u64]) -> Value {
-    let endpoints: Vec<Value> = node
-        .endpoints
-        .iter()
-        .zip(["primary", "backup"])
-        .filter_map(|(end, role)| end.as_ref().map(|end| (end, role)))
-        .map(|(end, role)| endpoint_json(view, node, end, role))
-        .collect();
     let labels: BTreeMap<&str, &str> = node.labels.iter().map(|(key, word)| (key.as_str(), word.as_str())).collect();
     let traffic = view.traffic(node, marks);
     let refusal = view.refusal(node);
@@ -175,21 +168,15 @@ fn node_json(view: &View, node: &Node, marks: &[u64]) -> Value {
         "intent": node.intent.word(),
         "takes_calls": refusal.is_none(),
         "refusal": refusal,
-        "active": view.watched(node).and_then(|status| status.active),
-        "endpoints": endpoints,
+        "active": view.observed(node).and_then(|status| status.active),
+        "active_since_s": view.observed(node).and_then(|status| status.active_since_s),
+        "active_cause": view.observed(node).and_then(|status| status.active_cause),
+        "endpoints": view.endpoints(node),
         "labels": labels,
         "marks": traffic.marks,
         "dialogs": traffic.dialogs,
         "changed": changed(view, node),
     })
-}
-
-/// An address, and all that is known of its health.
-fn endpoint_json(view: &View, node: &Node, end: &Endpoint, role: &str) -> Value {
-    match view.endpoint(node, end.addr) {
-        Some(status) => json!(status),
-        None => json!({ "address": end.addr, "role": role, "health": view.state.vitals.of(end.peer).word() }),
-    }
 }
 
 /// What was changed at run time, beside what the file says; null if nothing was.

@@ -7,6 +7,9 @@ use crate::balance::{Health, Intent, Node};
 use crate::control::health::status::EndpointStatus;
 use crate::control::view::View;
 
+/// Classes of responses, as the counters order them.
+const CLASSES: [&str; crate::shard::CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx", "6xx"];
+
 pub(super) fn tell(page: &mut Page, view: &View, marks: &[u64]) {
     for set in &view.plan().sets {
         let help = "1 if a node of the set takes new calls";
@@ -39,46 +42,50 @@ fn of_node(page: &mut Page, view: &View, marks: &[u64], set: &str, node: &Node) 
     if let Some(dialogs) = traffic.dialogs {
         with(&[], page, "sipring_node_dialogs", "Dialogs whose requests still come for the node", dialogs as f64);
     }
-    for (end, role) in node.endpoints.iter().zip(["primary", "backup"]) {
-        let Some(end) = end else { continue };
-        let address = end.addr.to_string();
-        for health in Health::ALL {
-            let more = [("address", address.as_str()), ("role", role), ("health", health.word())];
-            let holds = flag(view.state.vitals.of(end.peer) == health);
-            with(&more, page, "sipring_endpoint_health", "1 for what is observed of the address", holds);
-        }
-        if let Some(status) = view.endpoint(node, end.addr) {
-            let all = [("set", set), ("node", node.name.as_str()), ("address", &address), ("role", role)];
-            of_endpoint(page, &all, status);
-        }
+    for end in view.endpoints(node) {
+        of_endpoint(page, &labels, end);
     }
 }
 
-/// What was counted at an address: probes, and the traffic of calls.
-fn of_endpoint(page: &mut Page, labels: &[(&'static str, &str)], status: &EndpointStatus) {
-    let total = |more: &[(&'static str, &str)], page: &mut Page, name: &str, help: &str, value: u64| {
-        let all: Vec<(&str, &str)> = labels.iter().chain(more).copied().collect();
-        page.counter(name, help).of(&all, value as f64);
-    };
-    let traffic = &status.traffic;
-    total(&[], page, "sipring_endpoint_probes", "Probes sent, retransmissions not counted", status.probes);
-    total(&[], page, "sipring_endpoint_probes_failed", "Probes that failed", status.probes_failed);
-    total(&[], page, "sipring_endpoint_requests", "Requests sent to the address, without ACK", traffic.requests);
-    total(&[], page, "sipring_endpoint_requests_begun", "Requests that came from the address", traffic.begun);
-    let help = "Responses from the address by class";
-    for (count, class) in traffic.responses.iter().zip(["1xx", "2xx", "3xx", "4xx", "5xx", "6xx"]) {
-        total(&[("class", class)], page, "sipring_endpoint_responses", help, *count);
+fn of_endpoint(page: &mut Page, node: &[(&str, &str); 2], end: &EndpointStatus) {
+    let address = end.address.to_string();
+    let [set, name] = *node;
+    let labels = [set, name, ("address", address.as_str()), ("role", end.role)];
+    let [first, second, third, fourth] = labels;
+    let with = |key: &'static str, word: &'static str| [first, second, third, fourth, (key, word)];
+    for health in Health::ALL {
+        let holds = flag(end.health == health.word());
+        let help = "1 for what is observed of the address";
+        page.gauge("sipring_endpoint_health", help).of(&with("health", health.word()), holds);
+    }
+    let help = "1 while it takes no new calls because it asked for that, or refused them";
+    page.gauge("sipring_endpoint_closed", help).of(&labels, flag(end.closed));
+    let help = "1 while it says that the other half of its pair takes the calls";
+    page.gauge("sipring_endpoint_standby", help).of(&labels, flag(end.standby));
+    if let Some(rtt_us) = end.rtt_us {
+        let help = "Round trip of the last probe that was answered at once";
+        page.gauge("sipring_endpoint_probe_rtt_seconds", help).of(&labels, rtt_us as f64 / 1e6);
+    }
+    let probes = [("sent", end.probes), ("failed", end.probes_failed), ("late", end.probes_late)];
+    for (result, count) in probes {
+        let help = "Probes of the address; those that failed, and answers that came too late";
+        page.counter("sipring_endpoint_probes", help).of(&with("result", result), count as f64);
+    }
+    let traffic = &end.traffic;
+    page.counter("sipring_endpoint_requests", "Requests sent to the address, without ACK")
+        .of(&labels, traffic.requests as f64);
+    page.counter("sipring_endpoint_begun", "Requests that came from the address").of(&labels, traffic.begun as f64);
+    for (class, count) in CLASSES.into_iter().zip(traffic.responses) {
+        let help = "Responses of the address by class";
+        page.counter("sipring_endpoint_responses", help).of(&with("class", class), count as f64);
+    }
+    let calls = [("answered", traffic.calls_answered), ("refused_503", traffic.calls_refused)];
+    for (result, count) in calls {
+        let help = "Final responses of the address to INVITE, and 503s among them";
+        page.counter("sipring_endpoint_calls", help).of(&with("result", result), count as f64);
     }
     let help = "ICMP errors that came back from the address";
-    total(&[], page, "sipring_endpoint_unreachable", help, traffic.unreachable);
-    let seconds = status.rtt_us.map_or(f64::NAN, |us| us as f64 / 1e6);
-    let help = "Round trip of the last probe that was answered at once; NaN if none was";
-    page.gauge("sipring_endpoint_probe_rtt_seconds", help).of(labels, seconds);
-    for (what, holds) in [("standby", status.standby), ("closed", status.closed)] {
-        let help = "1 if the address is alive and takes no new calls, for that reason";
-        let all: Vec<(&str, &str)> = labels.iter().chain(&[("reason", what)]).copied().collect();
-        page.gauge("sipring_endpoint_aside", help).of(&all, flag(holds));
-    }
+    page.counter("sipring_endpoint_unreachable", help).of(&labels, traffic.unreachable as f64);
 }
 
 fn flag(holds: bool) -> f64 {
