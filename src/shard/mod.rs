@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use crate::balance::{Plan, Sender, SetIx, Vitals};
 use crate::packet::{Event, Outbox, Packet, PeerId, PortId, Trouble, WorkerId};
-use crate::sip::{self, Edit, EditError, Message, Method, SpliceId, Start, WATCH_MAX, Watch};
+use crate::sip::{self, Edit, Message, Method, SpliceId, Start, WATCH_MAX, Watch};
 
 pub use avoid::AVOID_MS;
 pub use evidence::{Account, CLASSES, Evidence, RETRY_AFTER_MAX_S, Testimony};
@@ -47,7 +47,7 @@ pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};
 use avoid::Avoided;
 use block::Block;
 use request::{Course, Incoming, Refusal};
-use rewrite::{Unwritten, Written};
+use rewrite::{Unwritten, Written, unwritten};
 use told::Sources;
 
 /// Longest local reply, bytes.
@@ -332,17 +332,6 @@ fn apply(edit: &mut Edit, packet: &mut Packet, message: &Message, (top, pad): (S
     rewrite::lower_hops(packet.bytes_mut(), message);
     packet.pad_at = edit.apply(packet).map_err(|error| unwritten(Unwritten::Edit(error)))?.at(top) + pad;
     Ok(())
-}
-
-fn unwritten(why: Unwritten) -> Refusal {
-    match why {
-        Unwritten::Loop => Refusal::Answer(482),
-        Unwritten::Edit(EditError::NoHeadRoom) => Refusal::Answer(513),
-        Unwritten::TooMany
-        | Unwritten::Edit(EditError::TooManySplices | EditError::TextTooLong | EditError::Overlap) => {
-            Refusal::Answer(400)
-        }
-    }
 }
 
 impl Core {

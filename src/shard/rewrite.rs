@@ -14,7 +14,7 @@ use super::block::Block;
 use super::digits;
 use super::local::{Return, way_back};
 use super::plain::{Plain, VIA_GROWTH};
-use super::request::{Course, Incoming, NewUri, Party};
+use super::request::{Course, Incoming, NewUri, Party, Refusal};
 
 use super::site::ForceRport;
 use super::verdict::{DropReason, Tally};
@@ -41,6 +41,18 @@ pub(super) fn reason(error: EditError) -> DropReason {
     match error {
         EditError::NoHeadRoom => DropReason::NoHeadroom,
         EditError::TooManySplices | EditError::TextTooLong | EditError::Overlap => DropReason::TooManyEdits,
+    }
+}
+
+/// How a request that cannot be written is answered.
+pub(super) fn unwritten(why: Unwritten) -> Refusal {
+    match why {
+        Unwritten::Loop => Refusal::Answer(482),
+        Unwritten::Edit(EditError::NoHeadRoom) => Refusal::Answer(513),
+        Unwritten::TooMany
+        | Unwritten::Edit(EditError::TooManySplices | EditError::TextTooLong | EditError::Overlap) => {
+            Refusal::Answer(400)
+        }
     }
 }
 

@@ -191,7 +191,7 @@ pub(crate) fn run(fault: Fault, effort: Effort) -> Outcome {
         Fault::Killed => ward.nodes[0].kill(),
         Fault::Frozen => ward.nodes[0].freeze(),
     }
-    let node = format!("node={lost}");
+    let node = format!("node={lost} ");
     let said = ward.until_said(&mut callers, Duration::from_secs(5), mark, &["node_down", &node]);
     let down_at = said.map(|_| Instant::now());
     callers.run(effort.away, |_| false);
