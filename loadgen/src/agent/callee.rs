@@ -105,7 +105,7 @@ impl Agent {
         if ring_ms == 0 {
             return self.answer(slot, out);
         }
-        let deadline_ms = self.now_ms + ring_ms;
+        let deadline_ms = self.now_ms + 1 + ring_ms;
         if let Some(leg) = self.legs.at(slot) {
             (leg.step, leg.deadline_ms) = (Step::Ringing, deadline_ms);
         }

@@ -94,7 +94,8 @@ impl Agent {
             leg.intended_ns = now_ns;
             return self.go_on(slot, out);
         }
-        leg.deadline_ms = now_ms + pause_ms;
+        // The millisecond that is under way is not counted in.
+        leg.deadline_ms = now_ms + 1 + pause_ms;
         self.arm(slot);
     }
 
