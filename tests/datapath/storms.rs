@@ -14,6 +14,7 @@ over_both! {
     an_endpoint_that_leaves_and_comes_back_before_the_next_turn_stays_connected
     endpoints_come_and_go_under_load_and_nothing_is_lost_either_way
     after_many_refusals_every_buffer_is_still_received_into
+    datagrams_that_are_awaited_one_by_one_are_never_overslept
     every_slot_comes_back_when_the_datapath_goes
 }
 
@@ -152,6 +153,30 @@ fn after_many_refusals_every_buffer_is_still_received_into<B: Backend>() {
         assert_eq!((counts.rearmed, counts.stalls), (rearmed, 0), "no want of buffers");
         assert_eq!((counts.sent, counts.icmp), (2_000, 2_000));
     });
+}
+
+fn datagrams_that_are_awaited_one_by_one_are_never_overslept<B: Backend>() {
+    const DATAGRAMS: u32 = 10_000;
+    let mut rig = Rig::<B>::at("127.0.0.1");
+    let (node, at) = peer("127.0.0.1");
+    rig.connect(&[at]);
+    let ports = [LISTENER, WORKER].map(|port| rig.local(port));
+    let asking = std::thread::spawn(move || {
+        for number in 0..DATAGRAMS {
+            node.send_to(&number.to_be_bytes(), ports[number as usize % 2]).unwrap();
+            assert_eq!(next(&node).0, number.to_be_bytes());
+        }
+    });
+    for number in 0..DATAGRAMS {
+        while rig.batch.packets.is_empty() {
+            rig.path.recv(&mut rig.batch, None).unwrap();
+        }
+        let packet = rig.batch.packets.pop().unwrap();
+        assert!(rig.batch.packets.is_empty());
+        assert_eq!(packet.bytes(), number.to_be_bytes());
+        rig.send_one(&number.to_be_bytes(), packet.port, PeerId(0), at);
+    }
+    asking.join().unwrap();
 }
 
 fn every_slot_comes_back_when_the_datapath_goes<B: Backend>() {
