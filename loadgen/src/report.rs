@@ -115,7 +115,7 @@ pub struct Processor {
 
 impl Latency {
     fn of(histogram: &Histogram<u64>) -> Self {
-        let at = |share: f64| histogram.value_at_quantile(share) as f64 / 1e3;
+        let at = |share: f64| histogram.value_at_quantile(share).min(histogram.max()) as f64 / 1e3;
         Self {
             count: histogram.len(),
             p50: at(0.5),
