@@ -3,6 +3,7 @@
 //! Puts the floors together: secret, site, workers on their cpus, control. [`run`] is the process
 //! of its own; [`start`] serves inside another, which asks through [`Running`].
 
+mod bypass;
 mod crew;
 mod told;
 
@@ -12,12 +13,12 @@ use std::sync::Arc;
 use core_affinity::CoreId;
 
 use crate::balance::{CookieKeys, Plan, Secrets};
-use crate::config::{ClusterSecret, Config, Workers};
+use crate::config::{Backend, ClusterSecret, Config, Workers};
 use crate::control::{self, Control, Wish};
 use crate::datapath;
 use crate::shard::{Port, Site};
 use crew::Crew;
-pub use told::Figures;
+pub use told::{Figures, Frames};
 
 /// Descriptors that are not sockets of workers: files, the runtime, lookups.
 const DESCRIPTORS_BESIDES: u64 = 256;
@@ -111,19 +112,23 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     ));
     let cpus = cpus(&config)?;
     descriptors(&config)?;
-    let options = control::Options { dns: config.dns.clone(), drain_max_s: config.drain_max_s, signals };
+    let interfaces = match &config.cpus.datapath {
+        Backend::Mmsg => Vec::new(),
+        Backend::Xdp(xdp) => xdp.interfaces.clone(),
+    };
+    let options = control::Options { dns: config.dns.clone(), drain_max_s: config.drain_max_s, interfaces, signals };
     let config = Arc::new(config);
     let opened = control::open(options, wish(config.clone(), secrets.clone()))?;
     for port in site.ports() {
         datapath::probe(&[port.local]).map_err(|error| format!("`{}`: {error}", port.name))?;
     }
     let crew = Crew::start(&config, site.clone(), &cpus, &opened.state)?;
-    let figures = crew.figures.clone();
+    let (figures, told) = (crew.figures.clone(), crew.datapath.clone());
     let again = config.clone();
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));
     let listeners: Vec<String> =
         site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
-    tracing::info!(workers = config.shard.workers, datapath = "mmsg", ?listeners, "ready");
+    tracing::info!(workers = config.shard.workers, datapath = %told, ?listeners, "ready");
     Ok(Running { control, site, figures })
 }
 

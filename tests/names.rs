@@ -117,7 +117,7 @@ struct Rig {
 
 fn options(server: &NameServer) -> Options {
     let dns = DnsOptions { servers: vec![server.addr], ..DnsOptions::default() };
-    Options { dns, drain_max_s: 5, signals: false }
+    Options { dns, drain_max_s: 5, ..Options::default() }
 }
 
 impl Rig {

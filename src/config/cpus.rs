@@ -11,6 +11,8 @@ use toml::Spanned;
 
 use super::fault::{Fault, Faults, Source};
 use super::file::{Number, Text};
+use super::xdp;
+use crate::datapath::XdpOptions;
 
 /// Most workers.
 pub const WORKERS_MAX: usize = 256;
@@ -35,9 +37,20 @@ impl Workers {
     }
 }
 
+/// How packets come in and leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Plain sockets.
+    Mmsg,
+    /// AF_XDP sockets.
+    Xdp(XdpOptions),
+}
+
 /// The tuning of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus {
+    /// How packets come in and leave.
+    pub datapath: Backend,
     /// Where workers run.
     pub workers: Workers,
     /// Packet slots of the pool.
@@ -59,6 +72,7 @@ pub struct Cpus {
 impl Default for Cpus {
     fn default() -> Self {
         Self {
+            datapath: Backend::Mmsg,
             workers: Workers::Free(1),
             packets: 8_192,
             batch: 64,
@@ -83,6 +97,7 @@ struct File {
     connected_max: Option<Number>,
     mail_max: Option<Number>,
     owner_handoff: Option<bool>,
+    xdp: Option<xdp::Table>,
 }
 
 /// `workers`: a list of cpus or a count.
@@ -127,14 +142,12 @@ impl Cpus {
 
     fn check(file: &File, source: &mut Source) -> Self {
         let default = Self::default();
-        if let Some(word) = &file.datapath {
-            source.choice("datapath", word, &[("mmsg", ())]);
-        }
         let mut number = |what: &str, number: &Option<Number>, bounds: std::ops::Range<i64>, default: usize| {
             let value = number.as_ref().and_then(|number| source.within(what, number, bounds));
             value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
         };
-        let cpus = Self {
+        let mut cpus = Self {
+            datapath: Backend::Mmsg,
             packets: number("packets", &file.packets, 256..(1 << 24) + 1, default.packets as usize) as u32,
             batch: number("batch", &file.batch, 1..1_025, default.batch),
             receive_buffer: number(
@@ -150,6 +163,7 @@ impl Cpus {
             owner_handoff: file.owner_handoff.unwrap_or(default.owner_handoff),
             workers: file.workers.as_ref().map_or(default.workers, |choice| workers(choice, source)),
         };
+        cpus.datapath = backend(file, cpus.workers.count(), source);
         let least = u64::from(cpus.workers.count()) * 2 * cpus.batch as u64;
         if u64::from(cpus.packets) < least {
             let at = file.packets.as_ref().map_or(0..0, Spanned::span);
@@ -162,6 +176,23 @@ impl Cpus {
         }
         cpus
     }
+}
+
+/// The datapath chosen; the table of one that is not chosen is checked all the same.
+fn backend(file: &File, workers: u16, source: &mut Source) -> Backend {
+    let bypass = file.xdp.as_ref().map(|table| xdp::check(table, workers, source));
+    let Some(word) = &file.datapath else { return Backend::Mmsg };
+    match (source.choice("datapath", word, &[("mmsg", false), ("xdp", true)]), bypass) {
+        (Some(true), Some(options)) => return Backend::Xdp(options),
+        (Some(true), None) => {
+            source.fault(
+                word.span(),
+                "no interfaces to bypass the kernel at; `[xdp]` with `interfaces = [\"eth0\"]` is right",
+            );
+        }
+        _ => {}
+    }
+    Backend::Mmsg
 }
 
 fn workers(choice: &Spanned<Choice>, source: &mut Source) -> Workers {

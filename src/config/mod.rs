@@ -13,8 +13,9 @@ mod policy;
 mod ports;
 mod secret;
 mod size;
+mod xdp;
 
-pub use cpus::{Cpus, WORKERS_MAX, Workers};
+pub use cpus::{Backend, Cpus, WORKERS_MAX, Workers};
 pub use fault::{Fault, Faults};
 pub use secret::ClusterSecret;
 

@@ -1,4 +1,4 @@
-//! The thread that decides what workers are told: plans, names, draining.
+//! The thread that decides what workers are told: plans, names, next hops, draining.
 //!
 //! Owns a tokio runtime of its own, the table of names and the newest state of all workers; is
 //! driven by signals, by [`Control::ask`] and by time. Never touches a packet, never reads a file:
@@ -6,6 +6,7 @@
 
 mod dns;
 mod drain;
+mod netlink;
 mod signals;
 mod turn;
 
@@ -19,6 +20,7 @@ use crate::shard::{Asks, Names, State};
 
 use dns::NameTable;
 pub use dns::{Addresses, DnsOptions};
+use netlink::Netlink;
 use signals::Signals;
 use turn::Turn;
 
@@ -33,6 +35,8 @@ pub struct Options {
     pub dns: DnsOptions,
     /// Longest drain, seconds.
     pub drain_max_s: u32,
+    /// Interfaces that workers send by themselves, for which they are told next hops.
+    pub interfaces: Vec<String>,
     /// Whether SIGHUP, SIGUSR1, SIGTERM and SIGINT are answered.
     pub signals: bool,
 }
@@ -172,7 +176,7 @@ fn run(
     };
     runtime.block_on(async move {
         let opened = begin(&options, &wish).await;
-        let (names, signals, state) = match opened {
+        let (names, signals, netlink, state) = match opened {
             Ok(opened) => opened,
             Err(text) => {
                 let _ = first.send(Err(text));
@@ -182,18 +186,21 @@ fn run(
         let _ = first.send(Ok(state.clone()));
         // An error: the workers could not be started, and `serve` says so.
         if let Ok(hooks) = hooked.await {
-            Turn::new(options, wish, hooks, names, state).run(signals, letters).await;
+            Turn::new(options, wish, hooks, (names, netlink), state).run(signals, letters).await;
         }
     });
 }
 
-async fn begin(options: &Options, wish: &Wish) -> Result<(NameTable, Signals, State), String> {
+async fn begin(options: &Options, wish: &Wish) -> Result<(NameTable, Signals, Option<Netlink>, State), String> {
     let signals = Signals::new(options.signals).map_err(|error| format!("signals cannot be taken: {error}"))?;
     let mut names = NameTable::new(&options.dns)?;
     names.settle_all(&wish.names).await;
     let addresses = names.addresses();
     let plan = Arc::new((wish.build)(&addresses, None)?);
     let names_state = Arc::new(Names::new(addresses));
-    let state = State { plan, vitals: Arc::new(Vitals::default()), names: names_state, draining: false };
-    Ok((names, signals, state))
+    let wanted = (!options.interfaces.is_empty()).then(|| Netlink::open(&options.interfaces)).transpose();
+    let netlink = wanted.map_err(|error| format!("next hops cannot be read: {error}"))?;
+    let hops = netlink.as_ref().map(Netlink::hops).unwrap_or_default();
+    let state = State { plan, vitals: Arc::new(Vitals::default()), names: names_state, hops, draining: false };
+    Ok((names, signals, netlink, state))
 }

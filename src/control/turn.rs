@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::dns::NameTable;
 use super::drain::Drain;
+use super::netlink::Netlink;
 use super::signals::{Asked, Signals};
 use super::{Hooks, Letter, Options, Wish};
 use crate::balance::Plan;
@@ -23,6 +24,9 @@ const TICK: Duration = Duration::from_millis(20);
 const ASKS_MAX: usize = 256;
 /// Ticks between two looks at how a drain goes on; each reads the whole table of marks.
 const DRAIN_TICKS: u32 = 5;
+
+/// Ticks between two looks at which neighbours are to be kept fresh.
+const FRESH_TICKS: u32 = 50;
 
 /// A plan to come.
 struct Change {
@@ -39,6 +43,7 @@ pub(super) struct Turn {
     options: Options,
     hooks: Hooks,
     names: NameTable,
+    netlink: Option<Netlink>,
     state: State,
     wish: Wish,
     next: Option<Change>,
@@ -55,13 +60,32 @@ enum Event {
     Looked(super::dns::Learned),
     /// None: the build panicked.
     Built(Option<Box<Built>>),
+    /// Next hops; they are told at the next tick, together with what follows.
+    Hops,
     Tick,
 }
 
 impl Turn {
-    pub(super) fn new(options: Options, wish: Wish, hooks: Hooks, names: NameTable, state: State) -> Self {
-        let building = JoinSet::new();
-        Self { options, hooks, names, state, wish, next: None, building, names_changed: false, drain: None, ticks: 0 }
+    pub(super) fn new(
+        options: Options,
+        wish: Wish,
+        hooks: Hooks,
+        (names, netlink): (NameTable, Option<Netlink>),
+        state: State,
+    ) -> Self {
+        Self {
+            options,
+            hooks,
+            names,
+            netlink,
+            state,
+            wish,
+            next: None,
+            building: JoinSet::new(),
+            names_changed: false,
+            drain: None,
+            ticks: 0,
+        }
     }
 
     /// Runs until the workers have been stopped.
@@ -73,6 +97,7 @@ impl Turn {
                 letter = letters.recv() => Event::Letter(letter),
                 asked = signals.next() => Event::Signal(asked),
                 learned = self.names.learn() => Event::Looked(learned),
+                () = changed(&mut self.netlink) => Event::Hops,
                 built = self.building.join_next(), if !self.building.is_empty() => {
                     Event::Built(built.and_then(Result::ok).map(Box::new))
                 }
@@ -100,6 +125,7 @@ impl Turn {
             Event::Looked(learned) => self.looked(learned),
             Event::Built(Some(built)) => self.adopt(built.0, built.1),
             Event::Built(None) => refuse("the build of the plan failed", None),
+            Event::Hops => {}
             Event::Tick => return self.tick(),
         }
         false
@@ -192,6 +218,7 @@ impl Turn {
             self.post_names();
         }
         self.ticks = self.ticks.wrapping_add(1);
+        self.next_hops();
         match &mut self.drain {
             Some(drain) if self.ticks.is_multiple_of(DRAIN_TICKS) => {
                 drain.is_over(Instant::now(), (self.hooks.pending)())
@@ -200,10 +227,29 @@ impl Turn {
         }
     }
 
+    fn next_hops(&mut self) {
+        let Some(netlink) = &mut self.netlink else { return };
+        if self.ticks.is_multiple_of(FRESH_TICKS) {
+            netlink.keep_fresh();
+        }
+        if let Some(hops) = netlink.renewed() {
+            self.state.hops = hops;
+            (self.hooks.post)(&self.state);
+        }
+    }
+
     fn post_names(&mut self) {
         self.names_changed = false;
         self.state.names = Arc::new(Names::new(self.names.addresses()));
         (self.hooks.post)(&self.state);
+    }
+}
+
+/// Waits until next hops changed; without end if nobody is to be told.
+async fn changed(netlink: &mut Option<Netlink>) {
+    match netlink {
+        Some(netlink) => netlink.change().await,
+        None => std::future::pending().await,
     }
 }
 

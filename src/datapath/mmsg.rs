@@ -8,17 +8,20 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::inbox::Inbox;
 use super::outward::Outward;
 use super::poll::{self, Poll};
 use super::sockets::{SocketId, Sockets};
-use super::{Batch, Counts, Datapath, Options, UNFRAGMENTED_V4, UNFRAGMENTED_V6, Waker, errors};
+use super::{Batch, Counts, Datapath, Options, UNFRAGMENTED_V4, UNFRAGMENTED_V6, Waker, errors, open};
 use crate::packet::{Endpoints, Event, Outbox, Outgoing, Packet, Pool, PortId, Trouble};
 
 /// The number under which epoll knows the waker.
 const WAKER: u32 = u32::MAX;
+/// The number of what is waited for on another's behalf, who reads it.
+const GUEST: u32 = u32::MAX - 1;
 /// Turns after which epoll is asked although sockets are known to be full: the others get their turn.
 const POLL_EVERY: u32 = 8;
 /// How long a receive without a free slot sleeps: nothing tells when another thread frees one.
@@ -54,6 +57,7 @@ pub struct Mmsg {
     events: Vec<Event>,
     pool: &'static Pool,
     waker: Waker,
+    woken: bool,
     counts: Counts,
 }
 
@@ -75,6 +79,7 @@ impl Mmsg {
             events: Vec::with_capacity(EVENTS_MAX),
             pool,
             waker,
+            woken: false,
             counts: Counts::default(),
         };
         this.poll.watch(this.waker.fd(), WAKER)?;
@@ -92,6 +97,28 @@ impl Mmsg {
     #[must_use]
     pub fn local(&self, port: PortId) -> Option<SocketAddr> {
         self.sockets.local(port)
+    }
+
+    /// Ends waits when `fd` can be read, too, which is for the caller to do.
+    pub(super) fn watch_too(&self, fd: RawFd) -> io::Result<()> {
+        self.poll.watch(fd, GUEST)
+    }
+
+    /// Whether the waker fired since the last time this was asked.
+    pub(super) fn was_woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Marks what unconnected sockets send with differentiated services, 0 to 63.
+    pub(super) fn mark_services(&mut self, dscp: u8) -> io::Result<()> {
+        let ids: Vec<_> = self.sockets.ids().collect();
+        for id in ids {
+            let Some(open) = self.sockets.at(id) else { continue };
+            let (fd, port) = (open.fd(), open.port);
+            let v4 = self.sockets.local(port).is_none_or(|local| local.is_ipv4());
+            open::mark_services(fd, v4, dscp)?;
+        }
+        Ok(())
     }
 
     fn make_places(&mut self) {
@@ -168,7 +195,7 @@ impl Mmsg {
         self.turns_unpolled = 0;
         for (id, failed) in self.poll.wait(wait)? {
             if id == WAKER {
-                self.waker.silence();
+                self.woken |= self.waker.silence();
             } else if let Some(open) = self.sockets.at(id) {
                 open.failed = failed;
                 if !open.listed {

@@ -11,12 +11,13 @@ use std::time::Instant;
 
 use core_affinity::CoreId;
 
-use super::told::{Figures, print};
-use crate::config::Config;
+use super::bypass;
+use super::told::{Figures, Frames, print};
+use crate::config::{Backend, Config};
 use crate::control::{Hooks, Wish};
-use crate::datapath::{self, Mmsg, Waker};
+use crate::datapath::{self, Bypass, Datapath, Lane, Mmsg, Waker, Xdp, XdpOptions};
 use crate::packet::{Pool, PoolOptions, WorkerId};
-use crate::shard::{Asks, Marks, Shard, Shared, Site, State};
+use crate::shard::{Asks, Counters, Marks, Shard, Shared, Site, State};
 use crate::worker::{Parts, Post, Worker};
 
 /// Questions of workers that wait for control.
@@ -27,6 +28,10 @@ pub(super) struct Crew {
     posts: Vec<Arc<Post>>,
     threads: Vec<JoinHandle<()>>,
     pub(super) figures: Arc<[Figures]>,
+    /// How packets come in and leave, for the log.
+    pub(super) datapath: String,
+    /// Programs at the interfaces, which leave them with it.
+    _bypass: Option<Bypass>,
     shared: Shared,
     pool: &'static Pool,
     origin: Instant,
@@ -39,6 +44,7 @@ struct Seat {
     cpu: Option<CoreId>,
     options: datapath::Options,
     waker: Waker,
+    lane: Option<(Lane, XdpOptions)>,
 }
 
 impl Crew {
@@ -52,16 +58,19 @@ impl Crew {
         let marks = Arc::new(Marks::new(config.shard.marks_max, config.shard.ringing_max_s));
         let wakers = cpus.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
         let wakers = wakers.map_err(|error| format!("a waker cannot be made: {error}"))?;
+        let Path { bypass, lanes, frames, told } = Path::open(config, cpus)?;
         let mut crew = Self {
             posts: wakers.iter().map(|waker| Post::new(config.cpus.mail_max, waker.clone())).collect(),
             threads: Vec::with_capacity(cpus.len()),
-            figures: cpus.iter().map(|_| Figures::default()).collect(),
+            figures: frames.into_iter().map(|frames| Figures { frames, ..Figures::default() }).collect(),
+            datapath: told,
+            _bypass: bypass,
             shared: Shared { site, marks, asks: Arc::new(Asks::new(ASKS_MAX)) },
             pool: pool(config.cpus.packets, config.shard.workers, cpus.first().copied().flatten())?,
             origin: origin(),
             stopping: Arc::default(),
         };
-        let started = crew.seat_all(config, cpus, wakers, state);
+        let started = crew.seat_all(config, cpus, wakers.into_iter().zip(lanes), state);
         if started.is_err() {
             crew.stop();
         }
@@ -72,12 +81,12 @@ impl Crew {
         &mut self,
         config: &Config,
         cpus: &[Option<CoreId>],
-        wakers: Vec<Waker>,
+        own: impl Iterator<Item = (Waker, Option<(Lane, XdpOptions)>)>,
         state: &State,
     ) -> Result<(), String> {
         let (ready, started) = mpsc::channel();
-        for ((me, cpu), waker) in (0..).map(WorkerId).zip(cpus).zip(wakers) {
-            let seat = Seat { me, cpu: *cpu, options: datapath_options(config, me), waker };
+        for ((me, cpu), (waker, lane)) in (0..).map(WorkerId).zip(cpus).zip(own) {
+            let seat = Seat { me, cpu: *cpu, options: datapath_options(config, me), waker, lane };
             let thread = self.seat(seat, state.clone(), ready.clone())?;
             self.threads.push(thread);
         }
@@ -88,7 +97,7 @@ impl Crew {
 
     fn seat(
         &self,
-        seat: Seat,
+        mut seat: Seat,
         state: State,
         ready: mpsc::Sender<Result<(), String>>,
     ) -> Result<JoinHandle<()>, String> {
@@ -103,17 +112,13 @@ impl Crew {
             ledger: figures.ledger.clone(),
         };
         let (shared, stopping) = (self.shared.clone(), self.stopping.clone());
-        let body = move || match sit(&seat, shared, state, &figures, parts) {
-            Ok(worker) => {
-                tracing::info!(worker = me.0, cpu = seat.cpu.map(|cpu| cpu.id), "worker_started");
-                let _ = ready.send(Ok(()));
-                drop(ready);
-                let _vital = Vital { me, stopping };
-                if let Err(error) = worker.run() {
-                    tracing::error!(worker = me.0, %error, "worker_failed");
-                }
+        let lane = seat.lane.take();
+        let made = Made { seat, shared, state, counters: figures.counters, parts, ready, stopping };
+        let body = move || match lane {
+            None => made.run(|seat, pool| Mmsg::open(&seat.options, pool, seat.waker.clone())),
+            Some((lane, xdp)) => {
+                made.run(move |seat, pool| Xdp::open(&seat.options, &xdp, lane, pool, seat.waker.clone()));
             }
-            Err(text) => drop(ready.send(Err(text))),
         };
         let named = std::thread::Builder::new().name(format!("worker-{}", me.0));
         named.spawn(body).map_err(|error| format!("a worker cannot be started: {error}"))
@@ -141,14 +146,76 @@ impl Crew {
     }
 }
 
+/// What a worker's thread is given.
+struct Made {
+    seat: Seat,
+    shared: Shared,
+    state: State,
+    counters: Arc<Counters>,
+    parts: Parts,
+    ready: mpsc::Sender<Result<(), String>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Made {
+    /// The thread: makes a worker over what `open` opens, says whether that went well, and runs it.
+    fn run<D: Datapath>(self, open: impl FnOnce(&Seat, &'static Pool) -> io::Result<D>) {
+        let Self { seat, shared, state, counters, parts, ready, stopping } = self;
+        let me = seat.me;
+        match sit(&seat, open, shared, state, counters, parts) {
+            Ok(worker) => {
+                tracing::info!(worker = me.0, cpu = seat.cpu.map(|cpu| cpu.id), "worker_started");
+                let _ = ready.send(Ok(()));
+                drop(ready);
+                let _vital = Vital { me, stopping };
+                if let Err(error) = worker.run() {
+                    tracing::error!(worker = me.0, %error, "worker_failed");
+                }
+            }
+            Err(text) => drop(ready.send(Err(text))),
+        }
+    }
+}
+
 /// Makes a worker on its own thread: pinned first, so that what it allocates is near its cpu.
-fn sit(seat: &Seat, shared: Shared, state: State, figures: &Figures, parts: Parts) -> Result<Worker<Mmsg>, String> {
+fn sit<D: Datapath>(
+    seat: &Seat,
+    open: impl FnOnce(&Seat, &'static Pool) -> io::Result<D>,
+    shared: Shared,
+    state: State,
+    counters: Arc<Counters>,
+    parts: Parts,
+) -> Result<Worker<D>, String> {
     pin(seat.cpu)?;
     let told = |error: io::Error| error.to_string();
-    let datapath = Mmsg::open(&seat.options, parts.pool, seat.waker.clone());
-    let datapath = datapath.map_err(|error| named(&told(error), &shared.site))?;
-    let shard = Shard::new(seat.me, shared, state, figures.counters.clone());
+    let datapath = open(seat, parts.pool).map_err(|error| named(&told(error), &shared.site))?;
+    let shard = Shard::new(seat.me, shared, state, counters);
     Worker::new(datapath, shard, parts).map_err(told)
+}
+
+/// The datapath chosen, as far as it is opened before the workers.
+struct Path {
+    bypass: Option<Bypass>,
+    lanes: Vec<Option<(Lane, XdpOptions)>>,
+    frames: Vec<Option<Frames>>,
+    told: String,
+}
+
+impl Path {
+    fn open(config: &Config, cpus: &[Option<CoreId>]) -> Result<Self, String> {
+        match &config.cpus.datapath {
+            Backend::Mmsg => {
+                let (lanes, frames) = cpus.iter().map(|_| (None, None)).unzip();
+                Ok(Self { bypass: None, lanes, frames, told: "mmsg".to_owned() })
+            }
+            Backend::Xdp(options) => {
+                let (bypass, lanes) = bypass::open(config, options, cpus)?;
+                let told = format!("xdp ({})", bypass.told());
+                let (lanes, frames) = lanes.into_iter().map(|(l, f)| (Some((l, options.clone())), Some(f))).unzip();
+                Ok(Self { bypass: Some(bypass), lanes, frames, told })
+            }
+        }
+    }
 }
 
 /// An error of the datapath, with what the file calls the port that it speaks of.
@@ -187,7 +254,7 @@ fn pool(packets: u32, workers: u16, cpu: Option<CoreId>) -> Result<&'static Pool
     std::thread::spawn(make).join().unwrap_or_else(|_| Err("the thread that makes the pool failed".to_owned()))
 }
 
-fn pin(cpu: Option<CoreId>) -> Result<(), String> {
+pub(super) fn pin(cpu: Option<CoreId>) -> Result<(), String> {
     match cpu {
         Some(cpu) if !core_affinity::set_for_current(cpu) => {
             Err(format!("a worker cannot be pinned to cpu {}", cpu.id))

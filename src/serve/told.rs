@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use crate::datapath::Whereabouts;
+use crate::packet::Pool;
 use crate::shard::{Counters, REPLIES};
 use crate::worker::Ledger;
 
@@ -17,6 +19,28 @@ pub struct Figures {
     pub counters: Arc<Counters>,
     /// Its datapath and turns.
     pub ledger: Arc<Ledger>,
+    /// Its frames, if it bypasses the kernel.
+    pub frames: Option<Frames>,
+}
+
+/// Where frames are.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    /// Those that the worker has, or lent to the kernel.
+    pub whereabouts: Arc<Whereabouts>,
+    /// The region that they are of; told with the first worker of each.
+    pub region: Option<&'static Pool>,
+}
+
+impl Frames {
+    /// Name and value of every figure: when all workers sleep and no packet is alive, those in the
+    /// stock, kept and lent are all.
+    pub fn each(&self, mut tell: impl FnMut(&'static str, u64)) {
+        tell("lent", self.whereabouts.lent());
+        tell("kept", self.whereabouts.kept());
+        tell("all", self.region.map_or(0, |region| u64::from(region.slots())));
+        tell("stock", self.region.map_or(0, |region| u64::from(region.stock())));
+    }
 }
 
 pub(super) fn print(figures: &[Figures]) {
@@ -37,6 +61,9 @@ pub(super) fn told(figures: &[Figures]) -> String {
         };
         figures.counters.each(&mut tell);
         figures.ledger.each(|name, value| tell(name, "", value));
+        if let Some(frames) = &figures.frames {
+            frames.each(|state, value| tell("frames", state, value));
+        }
     }
     sums.iter().for_each(|(name, label, value)| line(&mut text, "total ", name, None, label, *value));
     text

@@ -27,7 +27,7 @@ mod via;
 use std::sync::Arc;
 
 use crate::balance::{NodeIx, Plan, SetIx, Vitals};
-use crate::packet::{Event, Outbox, Packet, PortId, Trouble, WorkerId};
+use crate::packet::{Event, Hops, Outbox, Packet, PortId, Trouble, WorkerId};
 use crate::sip::{self, Edit, EditError, Message, Method, SpliceId, Start, WATCH_MAX, Watch};
 
 pub use avoid::AVOID_MS;
@@ -56,6 +56,8 @@ pub struct State {
     pub vitals: Arc<Vitals>,
     /// Next hops that are names.
     pub names: Arc<Names>,
+    /// Next hops of packets, for workers that find them themselves.
+    pub hops: Arc<Hops>,
     /// No new calls: the process is about to end.
     pub draining: bool,
 }

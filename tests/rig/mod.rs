@@ -214,6 +214,7 @@ impl Rig {
             plan: Arc::new(plan(parts, &site.secrets, None)),
             vitals: Arc::new(Vitals::default()),
             names: Arc::new(Names::new(parts.names.clone())),
+            hops: Arc::default(),
             draining: false,
         };
         let marks = Arc::new(Marks::new(site.options.marks_max, site.options.ringing_max_s));
