@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ const FAILURES_MAX: u32 = 4;
 const RETURNED_MAX: u32 = 256;
 /// Events kept for the next receive.
 const EVENTS_MAX: usize = 256;
+/// Destinations behind narrow paths that are kept for whoever asks.
+const NARROW_MAX: usize = 64;
 
 /// How the reading of one socket ended.
 enum Read {
@@ -58,6 +60,7 @@ pub struct Mmsg {
     pool: &'static Pool,
     waker: Waker,
     woken: bool,
+    narrow: Vec<IpAddr>,
     counts: Counts,
 }
 
@@ -80,6 +83,7 @@ impl Mmsg {
             pool,
             waker,
             woken: false,
+            narrow: Vec::new(),
             counts: Counts::default(),
         };
         this.poll.watch(this.waker.fd(), WAKER)?;
@@ -107,6 +111,12 @@ impl Mmsg {
     /// Whether the waker fired since the last time this was asked.
     pub(super) fn was_woken(&mut self) -> bool {
         std::mem::take(&mut self.woken)
+    }
+
+    /// Destinations whose path asked for smaller packets since the last time this was asked. The kernel
+    /// sends them fragments; others must ask the kernel to.
+    pub(super) fn narrow(&mut self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.narrow.drain(..)
     }
 
     /// Marks what unconnected sockets send with differentiated services, 0 to 63.
@@ -218,6 +228,9 @@ impl Mmsg {
             let Some(returned) = errors::take_returned(fd) else { break };
             self.counts.icmp += u64::from(returned.from_network);
             of_peers += u32::from(returned.from_network);
+            if let Some(to) = returned.to.filter(|_| returned.narrow && self.narrow.len() < NARROW_MAX) {
+                self.narrow.push(to.ip());
+            }
             if let (Some(to), Some(trouble)) = (returned.to, returned.trouble) {
                 self.tell(Event { port, to, trouble });
             }

@@ -18,6 +18,12 @@ pub(super) fn open(
     options: &XdpOptions,
     cpus: &[Option<CoreId>],
 ) -> Result<(Bypass, Vec<(Lane, Frames)>), String> {
+    if config.cpus.owner_handoff && cpus.len() > 1 {
+        tracing::warn!(
+            "packets come to the worker of their queue, whoever owns them: what no rule of the NIC brings to its owner is \
+             handed over"
+        );
+    }
     let regions = regions(options, cpus)?;
     let homes: Vec<&'static Pool> = regions.iter().map(|(_, pool)| *pool).collect();
     let ports: Vec<_> = config.ports.iter().map(|port| port.local.bind).collect();

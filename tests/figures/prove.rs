@@ -13,7 +13,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bypass;
 mod calls;
+mod generator;
 mod spread;
 
 use std::process::ExitCode;
@@ -29,8 +31,10 @@ fn main() -> ExitCode {
         "1.3" => keeps_ringing_calls(1_000, Duration::from_secs(100)),
         "1.4" => spread::run(),
         "1.7" => carries_large_datagrams(),
+        "3.6" => bypass::carries(10_000_000),
+        "bypass-cost" => bypass::compare(5, 600_000),
         _ => {
-            eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4 and 1.7");
+            eprintln!("no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 3.6 and bypass-cost");
             return ExitCode::from(2);
         }
     };

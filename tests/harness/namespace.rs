@@ -30,14 +30,19 @@ impl Place {
 
     /// A UDP socket of this place with room for bursts.
     pub(crate) fn socket(&self, at: SocketAddr) -> UdpSocket {
-        let Some(name) = self.0.clone() else { return bind(at) };
-        let entered = std::thread::spawn(move || {
+        self.inside(|| bind(at))
+    }
+
+    /// What `make` makes on a thread of this place.
+    pub(crate) fn inside<T: Send>(&self, make: impl FnOnce() -> T + Send) -> T {
+        let Some(name) = &self.0 else { return make() };
+        let entered = || {
             let path = format!("/run/netns/{name}");
             let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
             sys::enter(&file).unwrap_or_else(|e| panic!("cannot enter {path}: {e}"));
-            bind(at)
-        });
-        entered.join().unwrap_or_else(|_| panic!("no socket at {at} in {self:?}"))
+            make()
+        };
+        std::thread::scope(|scope| scope.spawn(entered).join()).unwrap_or_else(|_| panic!("it failed in {self:?}"))
     }
 }
 
@@ -91,13 +96,16 @@ impl Namespace {
 
     /// A veth pair between this namespace and another, both ends up with an MTU of 1,500.
     pub(crate) fn link(&self, link: &str, other: &Namespace, other_link: &str) {
-        run(Command::new("ip").args(["link", "add", link, "netns", &self.name, "type", "veth"]).args([
-            "peer",
-            "name",
-            other_link,
-            "netns",
-            &other.name,
-        ]));
+        self.link_queues(link, other, other_link, 1);
+    }
+
+    /// The same with so many queues at both ends.
+    pub(crate) fn link_queues(&self, link: &str, other: &Namespace, other_link: &str, queues: u16) {
+        let count = queues.to_string();
+        let queues = ["numrxqueues", &count, "numtxqueues", &count];
+        let mut command = Command::new("ip");
+        command.args(["link", "add", link, "netns", &self.name]).args(queues).args(["type", "veth", "peer", "name"]);
+        run(command.args([other_link, "netns", &other.name]).args(queues));
         self.ip(&format!("link set {link} mtu 1500 up"));
         other.ip(&format!("link set {other_link} mtu 1500 up"));
     }

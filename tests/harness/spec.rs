@@ -34,6 +34,8 @@ pub(crate) struct Spec {
     pub(crate) drain_max_s: u32,
     /// Further lines of `[[set]]`.
     pub(crate) set: Vec<String>,
+    /// Further lines of `cpus.toml`.
+    pub(crate) tuning: String,
 }
 
 /// How many worker ports a test gives the balancer: more than workers, as in service.
@@ -50,6 +52,7 @@ impl Spec {
             cookies: true,
             drain_max_s: 32,
             set: vec!["slots = 4096".into()],
+            tuning: String::new(),
         }
     }
 
@@ -71,6 +74,12 @@ impl Spec {
     /// A further line of the set.
     pub(crate) fn set(mut self, line: &str) -> Self {
         self.set.push(line.into());
+        self
+    }
+
+    /// Further lines of `cpus.toml`.
+    pub(crate) fn tuning(mut self, lines: &str) -> Self {
+        self.tuning = lines.into();
         self
     }
 
@@ -102,6 +111,6 @@ impl Spec {
     }
 
     pub(crate) fn cpus_toml(&self) -> String {
-        format!("workers = {}\n", self.workers)
+        format!("workers = {}\n{}", self.workers, self.tuning)
     }
 }

@@ -85,6 +85,11 @@ pub(super) struct Near {
     pub(super) stale: bool,
 }
 
+/// Whether a family of addresses is IP's.
+pub(super) fn is_ip(family: u8) -> bool {
+    matches!(family, AF_INET | AF_INET6)
+}
+
 /// The messages of one datagram.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
@@ -222,7 +227,7 @@ fn first_usable(mut hops: &[u8]) -> Option<(u32, Option<IpAddr>)> {
 /// A neighbour, out of a message's body.
 pub(super) fn neighbour(body: &[u8]) -> Option<Near> {
     let (device, state) = (u32_at(body, 4)?, u16_at(body, 8)?);
-    if body.get(10)? & NEIGHBOUR_PROXY != 0 || !matches!(*body.first()?, AF_INET | AF_INET6) {
+    if body.get(10)? & NEIGHBOUR_PROXY != 0 || !is_ip(*body.first()?) {
         return None;
     }
     let find = |wanted| attributes(body.get(12..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);

@@ -69,7 +69,8 @@ impl Netlink {
             bytes: vec![0; ROOM],
         };
         this.refresh()?;
-        let rules = this.dump(message::RULES)?.iter().filter(|kind| **kind == message::NEW_RULE).count();
+        let of_ip = |(kind, family): &&(u16, u8)| *kind == message::NEW_RULE && message::is_ip(*family);
+        let rules = this.dump(message::RULES)?.iter().filter(of_ip).count();
         if rules > RULES_ALWAYS {
             tracing::warn!(
                 rules,
@@ -146,8 +147,8 @@ impl Netlink {
         Ok(())
     }
 
-    /// Asks for all of a kind and puts it into the table; the kinds of the messages that came.
-    fn dump(&mut self, kind: u16) -> io::Result<Vec<u16>> {
+    /// Asks for all of a kind and puts it into the table; kind and family of the messages that came.
+    fn dump(&mut self, kind: u16) -> io::Result<Vec<(u16, u8)>> {
         for _ in 0..DUMPS_MAX {
             let (kinds, interrupted) = self.dump_once(kind)?;
             if !interrupted {
@@ -157,7 +158,7 @@ impl Netlink {
         Err(io::Error::other("routes change faster than they are read"))
     }
 
-    fn dump_once(&mut self, kind: u16) -> io::Result<(Vec<u16>, bool)> {
+    fn dump_once(&mut self, kind: u16) -> io::Result<(Vec<(u16, u8)>, bool)> {
         self.sequence += 1;
         net::send(&self.questions, &message::dump(kind, self.sequence), SendFlags::empty())?;
         let (mut kinds, mut interrupted) = (Vec::new(), false);
@@ -171,7 +172,7 @@ impl Netlink {
                     message::ERROR if kinds.is_empty() => return Err(io::Error::other("a question was refused")),
                     _ => self.table.take(message.kind, message.body),
                 }
-                kinds.push(message.kind);
+                kinds.push((message.kind, message.body.first().copied().unwrap_or(0)));
             }
         }
     }

@@ -92,7 +92,10 @@ impl Bypass {
         if options.zero_copy && native {
             match this.lanes_apart(options, homes) {
                 Ok(lanes) => return Ok((this, lanes)),
-                Err(error) => tracing::info!(%error, "no zero-copy: frames are copied"),
+                Err(error) => {
+                    let why = error.to_string();
+                    tracing::info!(error = why.split(';').next(), "no zero-copy: frames are copied");
+                }
             }
         }
         this.passing = Passing::Copy;

@@ -113,12 +113,6 @@ impl Xdp {
         self.ports.address(port)
     }
 
-    /// Frames that the kernel has at the moment.
-    #[must_use]
-    pub fn lent(&self) -> u64 {
-        self.lane.whereabouts().lent()
-    }
-
     /// Reads received frames into the batch.
     #[inline]
     fn read(&mut self, batch: &mut Batch) {
@@ -180,7 +174,8 @@ impl Xdp {
             return Err(Slow::NoHop(packet));
         };
         let v4 = egress.to.is_ipv4();
-        if packet.len() + overhead(v4) > hop.mtu as usize {
+        let len = packet.len() + overhead(v4);
+        if len > hop.mtu as usize || self.ways.is_narrow(egress.to.ip(), len) {
             return Err(Slow::Long(packet));
         }
         self.id = self.id.wrapping_add(1);
@@ -249,6 +244,9 @@ impl Datapath for Xdp {
             self.slow.recv(batch, wait)?;
         } else {
             self.wait(batch, wait)?;
+        }
+        for to in self.slow.narrow() {
+            self.ways.narrowed(to);
         }
         self.own.stalls += u64::from(!self.lane.refill());
         if self.turns.is_multiple_of(DROPS_EVERY) {

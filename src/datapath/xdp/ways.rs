@@ -3,6 +3,7 @@
 //! Keeps the newest snapshot of next hops, and of the hops last used those that are likely to be used
 //! again, so that a packet costs one look. Owned by the worker's datapath; control makes snapshots.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,6 +11,10 @@ use crate::packet::{Device, Hop, Hops, Mac, PortId, Tag};
 
 /// Hops kept ready, a power of two.
 const KEPT: usize = 1_024;
+/// Destinations behind narrow paths that are remembered; more are begun anew.
+const NARROW_MAX: usize = 4_096;
+/// Longest packet that every path carries (RFC 8200, section 5), bytes.
+const ANY_PATH: usize = 1_280;
 
 /// A hop and the place of its interface.
 #[derive(Clone, Copy)]
@@ -27,13 +32,15 @@ pub(super) struct Ways {
     kept: Box<[Option<Kept>]>,
     /// By place: the devices whose frames are ours.
     devices: Vec<Vec<Device>>,
+    /// Destinations whose path is narrower than the first link.
+    narrow: HashSet<IpAddr>,
 }
 
 impl Ways {
     pub(super) fn new(interfaces: impl Iterator<Item = u32>) -> Self {
         let interfaces: Vec<u32> = interfaces.collect();
         let devices = interfaces.iter().map(|_| Vec::new()).collect();
-        Self { hops: Arc::default(), interfaces, kept: vec![None; KEPT].into(), devices }
+        Self { hops: Arc::default(), interfaces, kept: vec![None; KEPT].into(), devices, narrow: HashSet::new() }
     }
 
     /// Takes a newer snapshot.
@@ -60,6 +67,20 @@ impl Ways {
         self.hops.sent(&hop);
         *kept = Some(Kept { to, hop, place: place as u16 });
         Some((hop, place))
+    }
+
+    /// Remembers that the path to an address asked for smaller packets.
+    pub(super) fn narrowed(&mut self, to: IpAddr) {
+        if self.narrow.len() >= NARROW_MAX {
+            self.narrow.clear();
+        }
+        self.narrow.insert(to);
+    }
+
+    /// Whether an IP packet of `len` bytes may be too long for the path behind the first link.
+    #[inline]
+    pub(super) fn is_narrow(&self, to: IpAddr, len: usize) -> bool {
+        len > ANY_PATH && !self.narrow.is_empty() && self.narrow.contains(&to)
     }
 
     /// The device that a frame of an interface is for, by Ethernet address and tags; none if it is not
@@ -185,6 +206,18 @@ mod tests {
         assert_eq!(ways.to([10, 0, 1, 2].into()).map(|(_, place)| place), Some(0));
         assert!(ways.to([10, 0, 2, 2].into()).is_none(), "by an interface that is not ours");
         assert!(ways.to("fe80::1".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_narrow_path_is_narrow_for_long_packets_only() {
+        let mut ways = Ways::new([4].into_iter());
+        let to: IpAddr = "fd00::1".parse().unwrap();
+        assert!(!ways.is_narrow(to, 1_500));
+        ways.narrowed(to);
+        assert!(ways.is_narrow(to, 1_281) && !ways.is_narrow(to, 1_280));
+        assert!(!ways.is_narrow("fd00::2".parse().unwrap(), 1_500));
+        (0..NARROW_MAX as u128).for_each(|n| ways.narrowed(std::net::Ipv6Addr::from_bits(n).into()));
+        assert!(ways.narrow.len() <= NARROW_MAX);
     }
 
     #[test]
