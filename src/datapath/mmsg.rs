@@ -15,7 +15,7 @@ use super::inbox::Inbox;
 use super::outward::Outward;
 use super::poll::{self, Poll};
 use super::sockets::{SocketId, Sockets};
-use super::{Batch, Counts, Datapath, Options, UNFRAGMENTED_V4, UNFRAGMENTED_V6, Waker, errors, open};
+use super::{Batch, Counts, Datapath, Options, UNFRAGMENTED_V4, UNFRAGMENTED_V6, Waker, errors};
 use crate::packet::{Endpoints, Event, Outbox, Outgoing, Packet, Pool, PortId, Trouble};
 
 /// The number under which epoll knows the waker.
@@ -120,15 +120,8 @@ impl Mmsg {
     }
 
     /// Marks what unconnected sockets send with differentiated services, 0 to 63.
-    pub(super) fn mark_services(&mut self, dscp: u8) -> io::Result<()> {
-        let ids: Vec<_> = self.sockets.ids().collect();
-        for id in ids {
-            let Some(open) = self.sockets.at(id) else { continue };
-            let (fd, port) = (open.fd(), open.port);
-            let v4 = self.sockets.local(port).is_none_or(|local| local.is_ipv4());
-            open::mark_services(fd, v4, dscp)?;
-        }
-        Ok(())
+    pub(super) fn mark_services(&self, dscp: u8) -> io::Result<()> {
+        self.sockets.mark_services(dscp)
     }
 
     fn make_places(&mut self) {

@@ -7,11 +7,13 @@ mod hops;
 mod outbox;
 mod pool;
 mod ports;
+mod shape;
 
 pub use hops::{Device, HOP_HEADER_MAX, Hop, Hops, Mac, Neighbour, Route, Tag};
 pub use outbox::{Outbox, Outgoing, Sent};
-pub use pool::{FRAME_BYTES, FRAME_FRONT, Pool, PoolOptions, PoolUse};
+pub use pool::Pool;
 pub use ports::{Egress, Endpoints, Event, LocalPort, PeerId, PortId, PortRole, Trouble, WorkerId};
+pub use shape::{FRAME_BYTES, FRAME_FRONT, PoolOptions, PoolUse};
 
 use std::net::SocketAddr;
 

@@ -15,75 +15,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{HEAD_ROOM, Packet};
+use super::Packet;
+use super::shape::{FRAME_BYTES, Kind, PAGE, PoolOptions, PoolUse, RESIDENT, SOCKET_BYTES};
 
-const PAGE: usize = 4096;
-/// Address space of a socket slot, bytes: head room, the longest datagram, rounded up to pages.
-const SOCKET_BYTES: usize = 17 * PAGE;
-/// Bytes of a socket slot that stay resident.
-const RESIDENT: usize = 2 * PAGE;
-/// Bytes of a frame, the unit in which a region is shared with the kernel.
-pub const FRAME_BYTES: usize = PAGE;
-/// Bytes of a frame in front of a packet's head room, kept for the headers below UDP's payload:
-/// Ethernet, two VLAN tags, IPv6, UDP.
-pub const FRAME_FRONT: usize = 80;
 /// Free slots that a thread keeps to itself, at most; fewer in a small pool, so that all threads
 /// together keep no more than a quarter of it.
 const LOCAL_MAX: usize = 256;
 /// Slots that go to and from the stock at once, at most.
 const RUN: usize = 64;
-
-/// How large a pool is.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolOptions {
-    /// Packets that can be alive at once; each takes 68 kB of address space and 8 kB of memory.
-    pub slots: u32,
-    /// Threads that take and free packets.
-    pub threads: u16,
-}
-
-/// What a pool holds at the moment, for gauges and tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolUse {
-    /// Slots in all.
-    pub slots: u32,
-    /// Free ones, as this thread sees them: its own and the stock's.
-    pub free: u32,
-}
-
-/// What the slots of a region are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Any datagram, sent and received by sockets.
-    Socket,
-    /// Frames that the kernel fills and sends.
-    Frame,
-}
-
-impl Kind {
-    /// Address space of a slot, bytes.
-    const fn stride(self) -> usize {
-        match self {
-            Self::Socket => SOCKET_BYTES,
-            Self::Frame => FRAME_BYTES,
-        }
-    }
-
-    /// Bytes of a slot in front of what a packet may use.
-    const fn front(self) -> usize {
-        match self {
-            Self::Socket => 0,
-            Self::Frame => FRAME_FRONT,
-        }
-    }
-
-    const fn resident(self) -> usize {
-        match self {
-            Self::Socket => RESIDENT,
-            Self::Frame => FRAME_BYTES,
-        }
-    }
-}
 
 /// A region of slots. `'static`: made once at start, never unmapped.
 #[derive(Debug)]
@@ -445,10 +384,10 @@ impl Drop for Packet {
     }
 }
 
-const _: () = assert!(SOCKET_BYTES >= HEAD_ROOM + super::DATAGRAM_MAX);
-
 #[cfg(test)]
 mod tests {
+    use super::super::HEAD_ROOM;
+    use super::super::shape::FRAME_FRONT;
     use super::*;
 
     #[test]

@@ -96,3 +96,38 @@ fn a_worker_that_polls_busily_serves_and_still_hears_its_mail() {
     rig.balancer.terminate();
     rig.balancer.ended(std::time::Duration::from_secs(10));
 }
+
+/// Messages that each worker received, and how many were handed over, when many clients send.
+fn many_clients(owner_handoff: bool) -> (Vec<u64>, u64) {
+    let further = format!("owner_handoff = {owner_handoff}\n---");
+    let mut rig = Rig::new(4, false, &further);
+    rig.warm_up();
+    for port in 0..64 {
+        rig.client = rig.path.client().socket(Path::at(false, "1.2", 20_000 + port));
+        rig.exchange(100);
+    }
+    rig.balanced();
+    let counters = rig.counters();
+    assert_eq!((sum(&counters, &["frames_dropped"]), sum(&counters, &["sipring_drop{"])), (0, 0), "{counters:#?}");
+    let of = |worker| sum(&counters, &[&format!("sipring_datagrams_received{{worker=\"{worker}\"}}")]);
+    let received: Vec<u64> = (0..4).map(of).collect();
+    (received, sum(&counters, &["kind=\"handoff\""]))
+}
+
+#[test]
+fn messages_of_many_clients_reach_all_queues_and_whichever_worker_gets_one_forwards_it() {
+    let _turn = turn();
+    let (received, handed) = many_clients(false);
+    println!("received by worker {received:?}, handed over {handed}");
+    assert_eq!(handed, 0);
+    assert!(received.iter().all(|count| *count > 0), "{received:?}");
+}
+
+#[test]
+fn frames_handed_over_to_their_owner_are_forwarded_there_and_none_is_lost() {
+    let _turn = turn();
+    let (received, handed) = many_clients(true);
+    let all: u64 = received.iter().sum();
+    println!("received by worker {received:?}, handed over {handed}: {} % of {all}", handed * 100 / all);
+    assert!(handed > 0 && handed < all, "{handed} of {all}");
+}

@@ -14,9 +14,11 @@ use crate::harness::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// `cpus.toml` of a balancer over both interfaces, with further lines of `[xdp]`.
+/// `cpus.toml` of a balancer over both interfaces, with further lines of `[xdp]`. What stands before `---` is put in front
+/// of that table.
 pub(crate) fn tuning(further: &str) -> String {
-    format!("datapath = \"xdp\"\n[xdp]\ninterfaces = [\"edge\", \"nodes\"]\nframes = 16384\n{further}")
+    let (before, further) = further.split_once("---").unwrap_or(("", further));
+    format!("{before}datapath = \"xdp\"\n[xdp]\ninterfaces = [\"edge\", \"nodes\"]\nframes = 16384\n{further}")
 }
 
 /// A client, a balancer and a node with sockets of their own.

@@ -88,7 +88,7 @@ impl Xdp {
         let slow = Mmsg::open(&Options { connected_max: 0, ..options.clone() }, pool, waker)?;
         lane.fds().try_for_each(|fd| slow.watch_too(fd))?;
         let dscp = xdp.dscp.min(63);
-        let mut this = Self {
+        let this = Self {
             ways: Ways::new(lane.interfaces()),
             ports: Ports::new(options.ports.iter().map(|port| port.bind).collect()),
             slow_out: Outbox::new(pool, SLOW_MAX),
