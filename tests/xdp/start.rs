@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use crate::harness::balancer::sum;
 use crate::harness::lab::Path;
 use crate::harness::spec::{Node, Spec};
 use crate::harness::{TempDir, balancer, turn};
+use crate::rig::Rig;
 
 /// What it says when it does not start.
 fn refusal(path: &Path, workers: u16, tuning: &str, unprivileged: bool) -> String {
@@ -37,6 +39,21 @@ fn an_interface_or_a_queue_that_is_not_there_is_named() {
     assert!(said.contains("`node`: there is no such interface"), "{said}");
     let said = refusal(&path, 2, "datapath = \"xdp\"\n[xdp]\ninterfaces = [\"edge\"]\n", false);
     assert!(said.contains("`edge`: no AF_XDP socket on queue 1: has it that queue?"), "{said}");
+}
+
+#[test]
+fn queues_that_no_worker_serves_are_warned_about_and_served_by_the_slow_path() {
+    let _turn = turn();
+    let mut rig = Rig::over(Path::with_queues(4), 2, |host, port| Path::at(false, host, port), "queues = [0, 3]\n");
+    let said = rig.balancer.process().said();
+    assert!(said.contains("queues without a worker") && said.contains("[1, 2]"), "{said}");
+    for port in 0..32 {
+        rig.client = rig.path.client().socket(Path::at(false, "1.2", 20_000 + port));
+        rig.exchange(100);
+    }
+    let counters = rig.balanced();
+    let of = |name: &str| sum(&counters, &[name]);
+    assert!(of("slow_received") > 0 && of("slow_received") < of("sipring_datagrams_received{"), "{counters:#?}");
 }
 
 #[test]

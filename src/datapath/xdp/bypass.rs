@@ -11,6 +11,7 @@ use std::os::fd::RawFd;
 use std::thread;
 
 use super::bpf::{Attach, Link, Map, MapKind, Program};
+use super::device;
 use super::lane::Lane;
 use super::program::{KEY_BYTES, key, program};
 use super::socket::{Passing, Queue, Socket, Umem};
@@ -86,6 +87,7 @@ impl Bypass {
         }
         let interfaces = options.interfaces.iter().map(|name| Interface::open(name, &map, options.mode));
         let interfaces = interfaces.collect::<io::Result<Vec<_>>>()?;
+        options.interfaces.iter().for_each(|name| warn_of_others(name, &options.queues));
         let ring = ring_size(options.frames, options.interfaces.len() * homes.len());
         let mut this = Self { interfaces, passing: Passing::ZeroCopy, ring };
         let native = this.interfaces.iter().all(|interface| interface.attached == Attach::Native);
@@ -180,6 +182,19 @@ impl Interface {
             _ => format!("`{}`: no AF_XDP socket on queue {queue}", self.name),
         };
         advised(&what, error)
+    }
+}
+
+/// Warns of queues that no worker serves.
+fn warn_of_others(name: &str, ours: &[u32]) {
+    let all = device::queues(name).unwrap_or(0);
+    let others: Vec<u32> = (0..all).filter(|queue| !ours.contains(queue)).collect();
+    if !others.is_empty() {
+        tracing::warn!(
+            interface = name,
+            ?others,
+            "queues without a worker: what comes by them takes the slow path; as many queues as workers are right"
+        );
     }
 }
 

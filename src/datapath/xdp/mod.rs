@@ -9,6 +9,7 @@ mod assemble;
 mod bpf;
 mod bypass;
 mod checksum;
+mod device;
 mod frame;
 mod lane;
 mod program;
