@@ -41,7 +41,8 @@ fn sipp_calls(v6: bool, queues: u16) {
     assert_eq!(sent, received, "{counters:#?}");
     assert_eq!((of("slow_received"), of("frames_dropped"), of("frames_foreign")), (0, 0, 0), "{counters:#?}");
     assert!(of("slow_sent") < sent / 2, "only until next hops are known: {counters:#?}");
-    assert_eq!(of("slow_sent"), of("next_hop_unknown"), "{counters:#?}");
+    // Within a turn, what follows one that takes the slow path must not overtake it.
+    assert!((1..=of("slow_sent")).contains(&of("next_hop_unknown")), "{counters:#?}");
 }
 
 #[test]
