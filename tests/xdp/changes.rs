@@ -80,8 +80,15 @@ fn clients_behind_a_router_are_reached_through_it_and_through_the_next_one_when_
     middle.ip("route add default via 10.79.1.2");
     rig.client = client.place().socket("10.25.200.1:5090".parse().unwrap());
     rig.warm_up();
+    let before = rig.counters();
     let [_, middle, _] = rig.path.namespaces();
     middle.ip("route change default via 10.79.1.3");
+    // The next router is nobody's neighbour before something was sent to it by the slow path.
+    let changed = wait_until(LIMIT, || {
+        rig.exchange(100);
+        rig.since(&before, "next_hop_unknown") > 0
+    });
+    assert!(changed, "{:#?}", rig.counters());
     rig.warm_up();
     let before = rig.counters();
     (0..10).for_each(|_| rig.exchange(100));

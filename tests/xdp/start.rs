@@ -13,6 +13,8 @@ fn refusal(path: &Path, workers: u16, tuning: &str, unprivileged: bool) -> Strin
     let dir = TempDir::new("refused");
     let spec = Spec::new(Path::at(false, "1.1", 5060), Path::at(false, "2.1", 5060)).workers(workers);
     let spec = spec.nodes([Node::new("node0", Path::at(false, "2.2", 5060))]).tuning(tuning);
+    // Another balancer of this namespace may have its port.
+    let spec = spec.tables("[admin]\nbind = \"off\"\n");
     let file = |name: &str, text: &str| {
         let file = dir.path().join(name);
         std::fs::write(&file, text).unwrap();
