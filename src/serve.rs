@@ -8,9 +8,11 @@ mod bypass;
 mod crew;
 mod told;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use core_affinity::CoreId;
 
@@ -25,6 +27,10 @@ use crew::{Crew, Refusal};
 
 /// Descriptors that are not sockets of workers: files, the runtime, lookups.
 const DESCRIPTORS_BESIDES: u64 = 256;
+
+/// How often, and how far apart, a port that another process holds is tried again: a second in all.
+const PORT_TRIES: u32 = 50;
+const PORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A balancer that serves, inside this process.
 pub struct Running {
@@ -157,7 +163,7 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     let config = Arc::new(config);
     let opened = control::open(options, wish(config.clone(), secrets.clone()))?;
     for port in site.ports() {
-        datapath::probe(&[port.local]).map_err(|error| format!("`{}`: {error}", port.name))?;
+        free(port).map_err(|error| format!("`{}`: {error}", port.name))?;
     }
     let start = |backend| Crew::start(&config, backend, site.clone(), &cpus, &opened.state);
     let (backend, crew) = match start(backend) {
@@ -178,6 +184,18 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     let (workers, datapath, steering) = (config.shard.workers, backend.name(), steered.label());
     tracing::info!(workers, datapath, bypass, steering, ?listeners, admin, "ready");
     Ok(Running { control, site, figures, backend, steered })
+}
+
+/// Waits until no other process holds the port. The kernel takes rings apart some time after their
+/// process has ended, and their sockets with them: whoever restarts sipring at once must not meet these.
+fn free(port: &Port) -> io::Result<()> {
+    for _ in 0..PORT_TRIES {
+        match datapath::probe(&[port.local]) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(PORT_PAUSE),
+            settled => return settled,
+        }
+    }
+    datapath::probe(&[port.local])
 }
 
 /// The secret of the file; made if there is none.

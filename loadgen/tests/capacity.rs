@@ -26,7 +26,7 @@ fn goal() -> Goal {
         start_rate: 50.0,
         rate_max: 100_000.0,
         resolution: 0.04,
-        step: Duration::from_secs(1),
+        step: Duration::from_millis(1_500),
     }
 }
 

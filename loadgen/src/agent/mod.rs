@@ -108,7 +108,7 @@ pub(crate) struct Agent {
 /// Room for what a response to INVITE copies.
 const SCRATCH_BYTES: usize = 16_384;
 /// The longest burst that an answering side's limit lets through, seconds.
-const BURST_S: f64 = 0.02;
+const BURST_S: f64 = 0.05;
 
 impl Agent {
     pub(crate) fn new(worker: u8, rules: Rules, spots: Vec<Option<Spot>>) -> Self {
