@@ -4,6 +4,7 @@
 //! of its own; [`start`] serves inside another, which asks through [`Running`].
 
 mod backend;
+mod bypass;
 mod crew;
 mod told;
 
@@ -17,8 +18,8 @@ use core_affinity::CoreId;
 
 use crate::balance::{CookieKeys, Plan, Secrets};
 use crate::config::{ClusterSecret, Config, Workers};
-pub use crate::control::Figures;
 use crate::control::{self, Control, Overlay, Wish};
+pub use crate::control::{Figures, Frames};
 use crate::datapath::{self, Steered};
 use crate::shard::{Port, Site};
 use backend::Backend;
@@ -148,11 +149,12 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     ));
     let cpus = cpus(&config)?;
     descriptors(&config)?;
-    let backend = Backend::choose(config.cpus.datapath)?;
+    let backend = Backend::choose(&config.cpus.datapath)?;
     let homes = config.node_sides.iter().flatten().filter_map(|side| site.port(side.listener));
     let options = control::Options {
         dns: config.dns.clone(),
         drain_max_s: config.drain_max_s,
+        interfaces: config.cpus.datapath.interfaces().to_vec(),
         signals,
         admin: config.admin.clone(),
         workers: config.shard.workers,
@@ -167,11 +169,12 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
     let (backend, crew) = match start(backend) {
         Ok(crew) => (backend, crew),
         Err(Refusal::Lacking(why)) => {
-            let backend = Backend::instead(config.cpus.datapath, &why)?;
+            let backend = Backend::instead(&config.cpus.datapath, &why)?;
             (backend, start(backend)?)
         }
         Err(Refusal::Other(why)) => return Err(why),
     };
+    let bypass = crew.bypassed();
     let (figures, steered) = (crew.figures.clone(), crew.steered());
     let again = config.clone();
     let control = opened.serve(crew.hooks(move || reload(&again, &secrets)));
@@ -179,7 +182,7 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
         site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
     let admin = control.admin_at().map_or_else(|| "off".to_owned(), |at| at.to_string());
     let (workers, datapath, steering) = (config.shard.workers, backend.name(), steered.label());
-    tracing::info!(workers, datapath, steering, ?listeners, admin, "ready");
+    tracing::info!(workers, datapath, bypass, steering, ?listeners, admin, "ready");
     Ok(Running { control, site, figures, backend, steered })
 }
 

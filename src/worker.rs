@@ -80,7 +80,7 @@ pub struct Ledger {
 }
 
 /// Names of the ledger's figures, in order.
-pub const LEDGER: [&str; 21] = [
+pub const LEDGER: [&str; 28] = [
     "turns",
     "datagrams_received",
     "datagrams_truncated",
@@ -102,6 +102,13 @@ pub const LEDGER: [&str; 21] = [
     "originated",
     "outbox_refused",
     "mail_waiting",
+    "slow_received",
+    "slow_sent",
+    "packets_copied",
+    "next_hop_unknown",
+    "frames_foreign",
+    "frames_dropped",
+    "frames_invalid",
 ];
 
 impl Ledger {
@@ -185,6 +192,7 @@ impl<D: Datapath> Worker<D> {
             post,
         };
         worker.datapath.apply(&worker.shard.state().plan.endpoints);
+        worker.datapath.apply_hops(&worker.shard.state().hops);
         Ok(worker)
     }
 
@@ -252,6 +260,10 @@ impl<D: Datapath> Worker<D> {
         if let Some(mut state) = self.post.state.take() {
             if self.shard.apply(&mut state) {
                 self.datapath.apply(&self.shard.state().plan.endpoints);
+            }
+            let hops = &self.shard.state().hops;
+            if !Arc::ptr_eq(hops, &state.hops) {
+                self.datapath.apply_hops(hops);
             }
             // Control frees the old plan; only if its box for returns is full is it freed here.
             drop(self.post.state.give_back(state));
@@ -355,6 +367,13 @@ impl<D: Datapath> Worker<D> {
             self.out.originated(),
             self.out.refused(),
             self.post.packets.len() as u64,
+            counts.slow_received,
+            counts.slow_sent,
+            counts.copied,
+            counts.unresolved,
+            counts.foreign,
+            counts.frames_dropped,
+            counts.frames_invalid,
         ]);
     }
 }

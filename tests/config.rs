@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-use sipring::config::{Config, Faults, Workers};
+use sipring::config::{Config, DatapathChoice, Faults, Workers};
 use sipring::control::Addresses;
+use sipring::datapath::XdpMode;
 
 const SOUND: &str = r#"
 [[listener]]
@@ -355,7 +356,7 @@ fn the_tuning_file_is_checked_alike() {
         ("datapath = \"auto\"", "sound"),
         ("datapath = \"uring\"", "sound"),
         ("datapath = \"mmsg\"", "sound"),
-        ("datapath = \"xdp\"", "cpus.toml:1:12: unknown datapath `xdp`; one of: auto, uring, mmsg"),
+        ("datapath = \"dpdk\"", "cpus.toml:1:12: unknown datapath `dpdk`; one of: auto, uring, mmsg, xdp"),
         (
             "steering = \"xbpf\"",
             "cpus.toml:1:12: unknown steering `xbpf`; did you mean `ebpf`? one of: auto, ebpf, cbpf, tuple",
@@ -363,7 +364,7 @@ fn the_tuning_file_is_checked_alike() {
         ("batch = 0", "cpus.toml:1:9: batch = 0 is out of bounds; 1 to 1024 is right"),
         (
             "\nworker = 2",
-            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff, steering",
+            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff, steering, xdp",
         ),
         ("workers = 9", "a.toml:13:9: 8 worker ports are too few; one for each of 9 workers is right"),
         (
@@ -378,6 +379,74 @@ fn the_tuning_file_is_checked_alike() {
         text,
         "cpus.toml:1:11: invalid type: string \"all\"; expected a list of cpus such as [0, 1], or a count such as 2"
     );
+}
+
+#[test]
+fn faults_of_the_bypass_are_told_with_line_and_column() {
+    let table = |text: &str| format!("datapath = \"xdp\"\nworkers = 2\n[xdp]\n{text}");
+    for (text, wanted) in [
+        (
+            "datapath = \"xdp\"".to_owned(),
+            "cpus.toml:1:12: no interfaces to bypass the kernel at; `[xdp]` with `interfaces = [\"eth0\"]` is right",
+        ),
+        (table(""), "cpus.toml:3:1: the key `interfaces` is missing; this table needs it"),
+        (table("interfaces = []"), "cpus.toml:4:14: 0 interfaces; 1 to 16 are right"),
+        (table("interfaces = [\"eth0\", \"eth0\"]"), "cpus.toml:4:23: interface `eth0` stands twice; once is right"),
+        (
+            table("interfaces = [\"not/one\"]"),
+            "cpus.toml:4:15: `not/one` is no name of an interface; one as in `ip link` is right",
+        ),
+        (
+            table("interfaces = [\"eth0\"]\nqueues = [0]"),
+            "cpus.toml:5:10: 1 queues for 2 workers; one for each is right",
+        ),
+        (
+            table("interfaces = [\"eth0\"]\nqueues = [3, 3]"),
+            "cpus.toml:5:14: queue 3 stands twice; a queue of its own for each worker is right",
+        ),
+        (
+            table("interfaces = [\"eth0\"]\nframes = 511"),
+            "cpus.toml:5:10: frames = 511 is out of bounds; 512 to 16777216 is right",
+        ),
+        (table("interfaces = [\"eth0\"]\ndscp = 64"), "cpus.toml:5:8: dscp = 64 is out of bounds; 0 to 63 is right"),
+        (
+            table("interfaces = [\"eth0\"]\nmode = \"driver\""),
+            "cpus.toml:5:8: unknown mode `driver`; one of: auto, native, generic",
+        ),
+        (
+            table("interfaces = [\"eth0\"]\nzero_copy = \"on\""),
+            "cpus.toml:5:13: unknown zero_copy `on`; one of: auto, off",
+        ),
+        (
+            "[xdp]\ninterfaces = [\"eth0\"]\nbusy_poll = 5".to_owned(),
+            "cpus.toml:3:1: unknown key `busy_poll`; did you mean `busy_poll_us`? one of: interfaces, queues, frames, busy_poll_us, dscp, zero_copy, mode",
+        ),
+    ] {
+        assert_eq!(said_of_cpus(&text), wanted, "{text}");
+    }
+}
+
+#[test]
+fn the_bypass_has_a_queue_for_each_worker_and_frames_for_each_queue_unless_told_otherwise() {
+    let files = Files::new();
+    let read = |text: &str| {
+        let (file, cpus) = (files.write("a.toml", SOUND), files.write("cpus.toml", text));
+        Config::read(&file, Some(&cpus)).unwrap().cpus.datapath
+    };
+    let plain = "datapath = \"xdp\"\nworkers = 2\n[xdp]\ninterfaces = [\"eth0\", \"eth1\"]\n";
+    let DatapathChoice::Xdp(options) = read(plain) else { panic!("not the bypass") };
+    assert_eq!((options.queues, options.frames), (vec![0, 1], 32_768));
+    assert!(options.zero_copy && options.mode == XdpMode::Auto && options.busy_poll_us == 0 && options.dscp == 0);
+    let DatapathChoice::Xdp(options) =
+        read(&format!("{plain}queues = [4, 2]\ndscp = 24\nmode = \"generic\"\nzero_copy = \"off\""))
+    else {
+        panic!("not the bypass")
+    };
+    assert_eq!(
+        (options.queues, options.dscp, options.mode, options.zero_copy),
+        (vec![4, 2], 24, XdpMode::Generic, false)
+    );
+    assert_eq!(read("[xdp]\ninterfaces = [\"eth0\"]"), DatapathChoice::Auto, "a table alone chooses nothing");
 }
 
 #[test]

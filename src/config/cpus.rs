@@ -11,7 +11,8 @@ use toml::Spanned;
 
 use super::fault::{Fault, Faults, Source};
 use super::file::{Number, Text};
-use crate::datapath::Steered;
+use super::xdp;
+use crate::datapath::{Steered, XdpOptions};
 
 /// Most workers.
 pub const WORKERS_MAX: usize = 256;
@@ -37,7 +38,7 @@ impl Workers {
 }
 
 /// How packets come in and leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatapathChoice {
     /// io_uring if the kernel has and allows it, else plain sockets.
     Auto,
@@ -45,6 +46,16 @@ pub enum DatapathChoice {
     Uring,
     /// Plain sockets.
     Mmsg,
+    /// AF_XDP sockets.
+    Xdp(XdpOptions),
+}
+
+impl DatapathChoice {
+    /// Interfaces that workers send by themselves.
+    #[must_use]
+    pub fn interfaces(&self) -> &[String] {
+        if let Self::Xdp(options) = self { &options.interfaces } else { &[] }
+    }
 }
 
 /// The tuning of a process.
@@ -102,6 +113,7 @@ struct File {
     mail_max: Option<Number>,
     owner_handoff: Option<bool>,
     steering: Option<Text>,
+    xdp: Option<xdp::Table>,
 }
 
 /// `workers`: a list of cpus or a count.
@@ -146,9 +158,6 @@ impl Cpus {
 
     fn check(file: &File, source: &mut Source) -> Self {
         let default = Self::default();
-        let choices =
-            [("auto", DatapathChoice::Auto), ("uring", DatapathChoice::Uring), ("mmsg", DatapathChoice::Mmsg)];
-        let datapath = file.datapath.as_ref().and_then(|word| source.choice("datapath", word, &choices));
         let ways = [
             ("auto", None),
             ("ebpf", Some(Steered::Ebpf)),
@@ -160,8 +169,8 @@ impl Cpus {
             let value = number.as_ref().and_then(|number| source.within(what, number, bounds));
             value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
         };
-        let cpus = Self {
-            datapath: datapath.unwrap_or(default.datapath),
+        let mut cpus = Self {
+            datapath: default.datapath,
             packets: number("packets", &file.packets, 256..(1 << 24) + 1, default.packets as usize) as u32,
             batch: number("batch", &file.batch, 1..1_025, default.batch),
             receive_buffer: number(
@@ -178,6 +187,9 @@ impl Cpus {
             steering,
             workers: file.workers.as_ref().map_or(default.workers, |choice| workers(choice, source)),
         };
+        if let Some(choice) = datapath(file, cpus.workers.count(), source) {
+            cpus.datapath = choice;
+        }
         let least = u64::from(cpus.workers.count()) * 2 * cpus.batch as u64;
         if u64::from(cpus.packets) < least {
             let at = file.packets.as_ref().map_or(0..0, Spanned::span);
@@ -190,6 +202,26 @@ impl Cpus {
         }
         cpus
     }
+}
+
+/// The datapath chosen; the table of one that is not chosen is checked all the same.
+fn datapath(file: &File, workers: u16, source: &mut Source) -> Option<DatapathChoice> {
+    let bypass = file.xdp.as_ref().map(|table| xdp::check(table, workers, source));
+    let word = file.datapath.as_ref()?;
+    let choices = [
+        ("auto", Some(DatapathChoice::Auto)),
+        ("uring", Some(DatapathChoice::Uring)),
+        ("mmsg", Some(DatapathChoice::Mmsg)),
+        ("xdp", bypass.map(DatapathChoice::Xdp)),
+    ];
+    let chosen = source.choice("datapath", word, &choices)?;
+    if chosen.is_none() {
+        source.fault(
+            word.span(),
+            "no interfaces to bypass the kernel at; `[xdp]` with `interfaces = [\"eth0\"]` is right",
+        );
+    }
+    chosen
 }
 
 fn workers(choice: &Spanned<Choice>, source: &mut Source) -> Workers {

@@ -18,6 +18,7 @@ mod ports;
 mod secret;
 mod size;
 mod tune;
+mod xdp;
 
 pub use cpus::{Cpus, DatapathChoice, WORKERS_MAX, Workers};
 pub use fault::{Fault, Faults};

@@ -1,4 +1,4 @@
-//! The thread that decides what workers are told: plans, names, draining.
+//! The thread that decides what workers are told: plans, names, next hops, draining.
 //!
 //! Owns a tokio runtime of its own, the table of names, what was changed at run time and the newest
 //! state of all workers; is driven by signals, by [`Control`], by the admin side on a thread beside
@@ -11,6 +11,7 @@ mod explain;
 pub mod health;
 mod http;
 mod metrics;
+mod netlink;
 mod overlay;
 mod queue;
 mod signals;
@@ -31,11 +32,12 @@ pub use dns::{Addresses, DnsOptions};
 pub use explain::{Ground, Question, Told};
 pub use health::Status;
 pub use http::{AdminOptions, Token};
+use netlink::Netlink;
 pub use overlay::{Added, Edit, Listed, Overlay, Override, Refusal};
 use signals::Signals;
 use turn::Turn;
 use view::View;
-pub use view::{Figures, Sight};
+pub use view::{Figures, Frames, Sight};
 
 /// Builds a plan with what names resolved to and what was changed at run time; the plan in force
 /// comes along, so that what did not change is taken over.
@@ -53,6 +55,8 @@ pub struct Options {
     pub dns: DnsOptions,
     /// Longest drain, seconds.
     pub drain_max_s: u32,
+    /// Interfaces that workers send by themselves, for which they are told next hops.
+    pub interfaces: Vec<String>,
     /// Whether SIGHUP, SIGUSR1, SIGTERM and SIGINT are answered.
     pub signals: bool,
     /// Number of workers, each of which testifies.
@@ -254,7 +258,7 @@ fn run(
     };
     runtime.block_on(async move {
         let opened = begin(&options, &wish).await;
-        let (names, signals, state) = match opened {
+        let (names, signals, netlink, state) = match opened {
             Ok(opened) => opened,
             Err(text) => {
                 let _ = first.send(Err(text));
@@ -264,13 +268,13 @@ fn run(
         let _ = first.send(Ok(state.clone()));
         // An error: the workers could not be started, and `serve` says so.
         if let Ok(hooks) = hooked.await {
-            Turn::new(options, wish, hooks, names, state).run(signals, letters).await;
+            Turn::new(options, wish, hooks, (names, netlink), state).run(signals, letters).await;
         }
     });
     drop(alive);
 }
 
-async fn begin(options: &Options, wish: &Wish) -> Result<(NameTable, Signals, State), String> {
+async fn begin(options: &Options, wish: &Wish) -> Result<(NameTable, Signals, Option<Netlink>, State), String> {
     let signals = Signals::new(options.signals).map_err(|error| format!("signals cannot be taken: {error}"))?;
     let mut names = NameTable::new(&options.dns)?;
     names.settle_all(&wish.names).await;
@@ -278,6 +282,9 @@ async fn begin(options: &Options, wish: &Wish) -> Result<(NameTable, Signals, St
     let plan = Arc::new((wish.build)(&addresses, &Overlay::default(), None)?);
     let names_state = Arc::new(Names::new(addresses));
     let evidence = health::evidence(&plan, options.workers);
-    let state = State { plan, vitals: Arc::default(), evidence, names: names_state, draining: false };
-    Ok((names, signals, state))
+    let wanted = (!options.interfaces.is_empty()).then(|| Netlink::open(&options.interfaces)).transpose();
+    let netlink = wanted.map_err(|error| format!("next hops cannot be read: {error}"))?;
+    let hops = netlink.as_ref().map(Netlink::hops).unwrap_or_default();
+    let state = State { plan, vitals: Arc::default(), evidence, names: names_state, hops, draining: false };
+    Ok((names, signals, netlink, state))
 }

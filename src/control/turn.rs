@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::dns::NameTable;
 use super::drain::Drain;
 use super::health::{self, Checks};
+use super::netlink::Netlink;
 use super::queue::{self, Change, Over, Queue, What};
 use super::signals::{Asked, Signals};
 use super::view::{self, Reloads, View};
@@ -27,6 +28,9 @@ const ASKS_MAX: usize = 256;
 /// Ticks between two looks at how a drain goes on; each reads the whole table of marks.
 const DRAIN_TICKS: u32 = 5;
 
+/// Ticks between two looks at which neighbours are to be kept fresh.
+const FRESH_TICKS: u32 = 50;
+
 /// A plan that was built: for which change, through which overlay, what the overlay lost by it.
 struct Built {
     change: Change,
@@ -39,6 +43,7 @@ pub(super) struct Turn {
     options: Options,
     hooks: Hooks,
     names: NameTable,
+    netlink: Option<Netlink>,
     state: State,
     wish: Wish,
     overlay: Arc<Overlay>,
@@ -59,16 +64,25 @@ enum Event {
     /// None: the build panicked.
     Built(Option<Box<Built>>),
     Health,
+    /// Next hops; they are told at the next tick, together with what follows.
+    Hops,
     Tick,
 }
 
 impl Turn {
-    pub(super) fn new(options: Options, wish: Wish, hooks: Hooks, names: NameTable, state: State) -> Self {
+    pub(super) fn new(
+        options: Options,
+        wish: Wish,
+        hooks: Hooks,
+        (names, netlink): (NameTable, Option<Netlink>),
+        state: State,
+    ) -> Self {
         let checks = Checks::new(state.plan.clone(), state.evidence.clone(), options.probe_from.clone());
         Self {
             options,
             hooks,
             names,
+            netlink,
             state,
             wish,
             overlay: Arc::default(),
@@ -91,6 +105,7 @@ impl Turn {
                 letter = letters.recv() => Event::Letter(letter),
                 asked = signals.next() => Event::Signal(asked),
                 learned = self.names.learn() => Event::Looked(learned),
+                () = changed(&mut self.netlink) => Event::Hops,
                 built = self.building.join_next(), if !self.building.is_empty() => {
                     Event::Built(built.and_then(Result::ok).map(Box::new))
                 }
@@ -127,6 +142,7 @@ impl Turn {
             Event::Looked(learned) => self.looked(learned),
             Event::Built(Some(built)) => self.adopt(*built),
             Event::Built(None) => tracing::error!(reason = "the build of the plan failed", "reload_refused"),
+            Event::Hops => {}
             Event::Tick => return self.tick(),
         }
         false
@@ -292,6 +308,7 @@ impl Turn {
         }
         self.checks.tick((self.hooks.clock_ms)());
         self.ticks = self.ticks.wrapping_add(1);
+        self.next_hops();
         match &mut self.drain {
             Some(drain) if self.ticks.is_multiple_of(DRAIN_TICKS) => {
                 drain.is_over(Instant::now(), (self.hooks.pending)())
@@ -304,9 +321,28 @@ impl Turn {
         self.checks.status(&(self.hooks.marks)(), (self.hooks.clock_ms)())
     }
 
+    fn next_hops(&mut self) {
+        let Some(netlink) = &mut self.netlink else { return };
+        if self.ticks.is_multiple_of(FRESH_TICKS) {
+            netlink.keep_fresh();
+        }
+        if let Some(hops) = netlink.renewed() {
+            self.state.hops = hops;
+            (self.hooks.post)(&self.state);
+        }
+    }
+
     fn post_names(&mut self) {
         self.names_changed = false;
         self.state.names = Arc::new(Names::new(self.names.addresses()));
         (self.hooks.post)(&self.state);
+    }
+}
+
+/// Waits until next hops changed; without end if nobody is to be told.
+async fn changed(netlink: &mut Option<Netlink>) {
+    match netlink {
+        Some(netlink) => netlink.change().await,
+        None => std::future::pending().await,
     }
 }

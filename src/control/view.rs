@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::balance::{Node, NodeIx, Plan};
+use crate::datapath::Whereabouts;
 use crate::packet::Pool;
 use crate::shard::{Counters, Shared, State};
 use crate::worker::{Ledger, Post};
@@ -22,6 +23,28 @@ pub struct Figures {
     pub counters: Arc<Counters>,
     /// Its datapath and turns.
     pub ledger: Arc<Ledger>,
+    /// Its frames, if it bypasses the kernel.
+    pub frames: Option<Frames>,
+}
+
+/// Where frames are.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    /// Those that the worker has, or lent to the kernel.
+    pub whereabouts: Arc<Whereabouts>,
+    /// The region that they are of; told with the first worker of each.
+    pub region: Option<&'static Pool>,
+}
+
+impl Frames {
+    /// Name and value of every figure: when all workers sleep and no packet is alive, those in the
+    /// stock, kept and lent are all.
+    pub fn each(&self, mut tell: impl FnMut(&'static str, u64)) {
+        tell("lent", self.whereabouts.lent());
+        tell("kept", self.whereabouts.kept());
+        tell("all", self.region.map_or(0, |region| u64::from(region.slots())));
+        tell("stock", self.region.map_or(0, |region| u64::from(region.stock())));
+    }
 }
 
 /// The running workers, to be looked at from outside.

@@ -22,6 +22,8 @@ pub(super) struct Returned {
     pub(super) from_network: bool,
     /// What it says about the peer; none if it says nothing.
     pub(super) trouble: Option<Trouble>,
+    /// The path asks for smaller packets: the kernel makes fragments from now on.
+    pub(super) narrow: bool,
 }
 
 /// The number of the last failed system call.
@@ -46,12 +48,12 @@ pub(super) fn take_returned(fd: RawFd) -> Option<Returned> {
         return None;
     }
     let error = extended_error(&header);
-    // What was found out here, without the peer, is reported by the send itself. And a path that
-    // asks for smaller packets will get fragments from the next datagram on.
+    // What was found out here, without the peer, is reported by the send itself.
     let from_network = error.is_some_and(|e| matches!(e.ee_origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6));
     let too_big = error.is_some_and(|e| e.ee_errno == libc::EMSGSIZE as u32);
     let trouble = (from_network && !too_big).then_some(Trouble::Unreachable);
-    Some(Returned { to: name.read(header.msg_namelen), from_network, trouble })
+    let narrow = from_network && too_big;
+    Some(Returned { to: name.read(header.msg_namelen), from_network, trouble, narrow })
 }
 
 fn extended_error(header: &libc::msghdr) -> Option<libc::sock_extended_err> {

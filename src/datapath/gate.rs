@@ -5,7 +5,7 @@
 //! `mmsg` and `uring`, which differ in how they wait and receive.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::outward::Outward;
 use super::sockets::{Changes, SocketId, Sockets};
@@ -18,12 +18,16 @@ const TRIES_MAX: u32 = 5;
 const RETURNED_MAX: u32 = 256;
 /// Events kept for the next receive.
 const EVENTS_MAX: usize = 256;
+/// Destinations behind narrow paths that are kept for whoever asks.
+const NARROW_MAX: usize = 64;
 
 /// Sockets, events, counts.
 pub(super) struct Gate {
     pub(super) sockets: Sockets,
     pub(super) outward: Outward,
     pub(super) counts: Counts,
+    /// Destinations whose path asked for smaller packets.
+    pub(super) narrow: Vec<IpAddr>,
     events: Vec<Event>,
 }
 
@@ -34,6 +38,7 @@ impl Gate {
             sockets: Sockets::open(options)?,
             outward: Outward::new(batch),
             counts: Counts::default(),
+            narrow: Vec::new(),
             events: Vec::with_capacity(EVENTS_MAX),
         };
         this.make_places();
@@ -155,6 +160,9 @@ impl Gate {
             let Some(returned) = errors::take_returned(fd) else { break };
             self.counts.icmp += u64::from(returned.from_network);
             of_peers += u32::from(returned.from_network);
+            if let Some(to) = returned.to.filter(|_| returned.narrow && self.narrow.len() < NARROW_MAX) {
+                self.narrow.push(to.ip());
+            }
             if let (Some(to), Some(trouble)) = (returned.to, returned.trouble) {
                 self.tell(Event { port, to, trouble });
             }

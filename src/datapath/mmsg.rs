@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::gate::Gate;
@@ -19,6 +20,8 @@ use crate::packet::{Endpoints, Outbox, Packet, Pool, PortId};
 
 /// The number under which epoll knows the waker.
 const WAKER: u32 = u32::MAX;
+/// The number of what is waited for on another's behalf, who reads it.
+const GUEST: u32 = u32::MAX - 1;
 /// Turns after which epoll is asked although sockets are known to be full: the others get their turn.
 const POLL_EVERY: u32 = 8;
 /// Failed receives of one socket in one turn.
@@ -44,6 +47,7 @@ pub struct Mmsg {
     turns_unpolled: u32,
     pool: &'static Pool,
     waker: Waker,
+    woken: bool,
 }
 
 impl Mmsg {
@@ -62,6 +66,7 @@ impl Mmsg {
             turns_unpolled: 0,
             pool,
             waker,
+            woken: false,
         };
         this.poll.watch(this.waker.fd(), WAKER)?;
         let ids: Vec<_> = this.gate.sockets.ids().collect();
@@ -78,6 +83,27 @@ impl Mmsg {
     #[must_use]
     pub fn local(&self, port: PortId) -> Option<SocketAddr> {
         self.gate.local(port)
+    }
+
+    /// Ends waits when `fd` can be read, too, which is for the caller to do.
+    pub(super) fn watch_too(&self, fd: RawFd) -> io::Result<()> {
+        self.poll.watch(fd, GUEST)
+    }
+
+    /// Whether the waker fired since the last time this was asked.
+    pub(super) fn was_woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Destinations whose path asked for smaller packets since the last time this was asked. The kernel
+    /// sends them fragments; others must ask the kernel to.
+    pub(super) fn narrow(&mut self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.gate.narrow.drain(..)
+    }
+
+    /// Marks what unconnected sockets send with differentiated services, 0 to 63.
+    pub(super) fn mark_services(&self, dscp: u8) -> io::Result<()> {
+        self.gate.sockets.mark_services(dscp)
     }
 
     fn make_places(&mut self) {
@@ -152,7 +178,7 @@ impl Mmsg {
         self.turns_unpolled = 0;
         for (id, failed) in self.poll.wait(wait)? {
             if id == WAKER {
-                self.waker.silence();
+                self.woken |= self.waker.silence();
             } else if let Some(open) = self.gate.sockets.at(id) {
                 open.failed = failed;
                 if !open.listed {

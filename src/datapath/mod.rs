@@ -19,12 +19,13 @@ mod replay;
 mod sockets;
 mod uring;
 mod waker;
+mod xdp;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::packet::{Endpoints, Event, LocalPort, Outbox, Packet, WorkerId};
+use crate::packet::{Endpoints, Event, Hops, LocalPort, Outbox, Packet, WorkerId};
 
 pub use groups::{Groups, Steered};
 pub use mmsg::Mmsg;
@@ -32,6 +33,10 @@ pub use open::probe;
 pub use replay::{Arrival, Replay};
 pub use uring::Uring;
 pub use waker::Waker;
+pub use xdp::{
+    Arrived, Bypass, Lane, Leaving, Whereabouts, Xdp, XdpMode, XdpOptions, frames_min, overhead as frame_overhead,
+    parse as parse_frame,
+};
 
 /// Largest UDP payload that leaves unfragmented on an Ethernet path, IPv4, bytes.
 pub const UNFRAGMENTED_V4: usize = 1_472;
@@ -67,6 +72,9 @@ pub trait Datapath {
     /// New next hops: connects sockets to the endpoints that are new and closes those to endpoints
     /// gone; the others are untouched, whatever their new index.
     fn apply(&mut self, endpoints: &Endpoints);
+
+    /// A newer snapshot of next hops. Over sockets it is the kernel that finds them.
+    fn apply_hops(&mut self, _hops: &Arc<Hops>) {}
 
     /// What ends a wait in [`Datapath::recv`] from another thread.
     fn waker(&self) -> Waker;
@@ -188,6 +196,57 @@ pub struct Counts {
     pub connects_failed: u64,
     /// System calls that sent or received.
     pub syscalls: u64,
+    /// Of the received and the sent, those that took the slow path of a kernel bypass.
+    pub slow_received: u64,
+    /// As above.
+    pub slow_sent: u64,
+    /// Packets to be sent that were copied into a frame.
+    pub copied: u64,
+    /// Packets sent by the slow path for want of a known next hop.
+    pub unresolved: u64,
+    /// Frames received that were not for us: another Ethernet address, VLAN, or no whole datagram.
+    pub foreign: u64,
+    /// Frames that the kernel dropped, for want of a free one or of room in a ring.
+    pub frames_dropped: u64,
+    /// Frames of ours that the kernel found invalid.
+    pub frames_invalid: u64,
+}
+
+impl Counts {
+    /// These and others together.
+    #[must_use]
+    fn plus(&self, other: &Self) -> Self {
+        let (ours, theirs) = (&self.send_errors, &other.send_errors);
+        Self {
+            received: self.received + other.received,
+            truncated: self.truncated + other.truncated,
+            sourceless: self.sourceless + other.sourceless,
+            sent: self.sent + other.sent,
+            send_errors: SendErrors {
+                full: ours.full + theirs.full,
+                unreachable: ours.unreachable + theirs.unreachable,
+                too_long: ours.too_long + theirs.too_long,
+                no_port: ours.no_port + theirs.no_port,
+                other: ours.other + theirs.other,
+            },
+            retried: self.retried + other.retried,
+            rerouted: self.rerouted + other.rerouted,
+            fragmented: self.fragmented + other.fragmented,
+            icmp: self.icmp + other.icmp,
+            events_lost: self.events_lost + other.events_lost,
+            stalls: self.stalls + other.stalls,
+            rearmed: self.rearmed + other.rearmed,
+            connects_failed: self.connects_failed + other.connects_failed,
+            syscalls: self.syscalls + other.syscalls,
+            slow_received: self.slow_received + other.slow_received,
+            slow_sent: self.slow_sent + other.slow_sent,
+            copied: self.copied + other.copied,
+            unresolved: self.unresolved + other.unresolved,
+            foreign: self.foreign + other.foreign,
+            frames_dropped: self.frames_dropped + other.frames_dropped,
+            frames_invalid: self.frames_invalid + other.frames_invalid,
+        }
+    }
 }
 
 /// Why datagrams were not sent.

@@ -6,7 +6,7 @@
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -61,6 +61,16 @@ pub(super) fn connected(local: SocketAddr, peer: SocketAddr, buffers: Buffers) -
     Ok(socket)
 }
 
+/// Marks what a socket sends with differentiated services, 0 to 63.
+pub(super) fn mark_services(fd: RawFd, v4: bool, dscp: u8) -> io::Result<()> {
+    let services = i32::from(dscp) << 2;
+    if v4 {
+        set_fd(fd, libc::IPPROTO_IP, libc::IP_TOS, services)
+    } else {
+        set_fd(fd, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, services)
+    }
+}
+
 /// Warns if the kernel keeps the buffers smaller than asked.
 pub(super) fn check_buffers(socket: &Socket, asked: Buffers) -> io::Result<()> {
     // The kernel counts its own overhead too, and says twice what it was asked.
@@ -105,8 +115,12 @@ fn buffer(socket: &Socket, force: i32, plain: i32, bytes: usize) -> io::Result<(
 }
 
 fn set(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
+    set_fd(socket.as_raw_fd(), level, name, value)
+}
+
+fn set_fd(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let len = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: a pointer to an integer and its length.
-    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+    let set = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) };
     if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -125,6 +125,15 @@ impl Sockets {
         self.held(port).map(|held| held.local)
     }
 
+    /// Marks what the unconnected sockets send with differentiated services, 0 to 63.
+    pub(super) fn mark_services(&self, dscp: u8) -> io::Result<()> {
+        let mut sockets = self.held.iter().flatten().filter_map(|held| {
+            let open = self.open.get(held.socket as usize)?.as_ref()?;
+            Some((open.fd(), held.local.is_ipv4()))
+        });
+        sockets.try_for_each(|(fd, v4)| open::mark_services(fd, v4, dscp))
+    }
+
     /// All open sockets.
     pub(super) fn ids(&self) -> impl Iterator<Item = SocketId> + '_ {
         (0..).zip(&self.open).filter(|(_, open)| open.is_some()).map(|(id, _)| id)

@@ -3,13 +3,17 @@
 //! Owns the buffers' shape and what travels with them between datapath, shard and mail: where a
 //! datagram came from, where a send goes, and the outbox of what leaves in a turn. Knows no SIP.
 
+mod hops;
 mod outbox;
 mod pool;
 mod ports;
+mod shape;
 
+pub use hops::{Device, HOP_HEADER_MAX, Hop, Hops, Mac, Neighbour, Route, Tag};
 pub use outbox::{Outbox, Outgoing, Sent};
-pub use pool::{Pool, PoolOptions, PoolUse};
+pub use pool::Pool;
 pub use ports::{Egress, Endpoints, Event, LocalPort, PeerId, PortId, PortRole, Trouble, WorkerId};
+pub use shape::{FRAME_BYTES, FRAME_FRONT, PoolOptions, PoolUse};
 
 use std::net::SocketAddr;
 
@@ -185,13 +189,67 @@ impl Packet {
     #[inline]
     pub fn received(&mut self, len: usize, port: PortId, source: SocketAddr) {
         self.start = HEAD_ROOM as u32;
-        self.len = len.min(pool::SLOT_BYTES - HEAD_ROOM) as u32;
+        self.len = len.min(self.slot.len() - HEAD_ROOM) as u32;
         self.high_water = self.high_water.max(self.start + self.len);
         self.port = port;
         self.source = source;
         self.pad_at = 0;
         self.order = 0;
         self.handed = false;
+    }
+
+    /// Tells what the kernel wrote into a frame: `len` bytes at `at`. False, and nothing done, if they
+    /// do not lie within it and behind its front.
+    #[inline]
+    fn frame_filled(&mut self, at: usize, len: usize) -> bool {
+        let fits = at >= FRAME_FRONT && at - FRAME_FRONT + len <= self.slot.len();
+        if fits {
+            self.start = (at - FRAME_FRONT) as u32;
+            self.len = len as u32;
+        }
+        fits
+    }
+
+    /// Cuts a whole frame down to its datagram: the `len` bytes from `at` on.
+    #[inline]
+    pub fn arrived(&mut self, at: usize, len: usize, port: PortId, source: SocketAddr) {
+        let at = (at as u32).min(self.len);
+        self.start += at;
+        self.len = (self.len - at).min(u32::try_from(len).unwrap_or(u32::MAX));
+        self.port = port;
+        self.source = source;
+    }
+
+    /// The datagram and the `headers` bytes in front of it, writable; none if it lies in no frame, or
+    /// too near to the frame's begin.
+    #[inline]
+    pub fn framed(&mut self, headers: usize) -> Option<&mut [u8]> {
+        let start = (FRAME_FRONT + self.start as usize).checked_sub(headers)?;
+        let end = FRAME_FRONT + (self.start + self.len) as usize;
+        self.slot.frame_mut()?.get_mut(start..end)
+    }
+
+    /// Whether it lies in a frame of `pool`.
+    #[inline]
+    pub(crate) fn lies_in(&self, pool: &Pool) -> bool {
+        self.slot.is_frame_of(pool)
+    }
+
+    /// Lends its frame to the kernel, to send the datagram and the `headers` bytes in front of it:
+    /// address in the area of `pool`, and length.
+    ///
+    /// # Errors
+    /// The packet, if it lies in no frame of `pool` or has no room for the headers.
+    #[inline]
+    pub(crate) fn lend(self, pool: &Pool, headers: usize) -> Result<(u64, u32), Self> {
+        let Some(at) = (FRAME_FRONT + self.start as usize).checked_sub(headers) else { return Err(self) };
+        if !self.slot.is_frame_of(pool) {
+            return Err(self);
+        }
+        let len = headers as u32 + self.len;
+        let address = self.slot.lend() + at as u64;
+        std::mem::forget(self);
+        Ok((address, len))
     }
 
     /// Replaces the datagram by `bytes`; false, and nothing done, if they do not fit the slot.

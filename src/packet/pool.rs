@@ -1,60 +1,50 @@
 //! The memory under the packets: one mapped region of slots, leased and given back without a lock.
 //!
 //! A region belongs to a NUMA node, not to a worker: it is touched first by the thread that makes
-//! it. Each thread keeps a short last-in first-out list of free slots of one region; the surplus
-//! goes back to the region's stock in runs, where other threads find it. Regions live as long as
-//! the process.
+//! it. Each thread keeps a short last-in first-out list of free slots of one region a kind; the
+//! surplus goes back to the region's stock in runs, where other threads find it. Slots of a region of
+//! frames can be lent to the kernel and regained. Regions live as long as the process.
 
 #![expect(unsafe_code, reason = "slots are parts of one mapped region, each owned by one packet")]
 
 use std::cell::RefCell;
 use std::io;
 use std::ptr::NonNull;
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{HEAD_ROOM, Packet};
+use super::Packet;
+use super::shape::{FRAME_BYTES, Kind, PAGE, PoolOptions, PoolUse, RESIDENT, SOCKET_BYTES};
 
-/// Address space of a slot, bytes: head room, the longest datagram, rounded up to pages.
-pub(super) const SLOT_BYTES: usize = 17 * PAGE;
-const PAGE: usize = 4096;
-/// Bytes of a slot that stay resident.
-const RESIDENT: usize = 2 * PAGE;
 /// Free slots that a thread keeps to itself, at most; fewer in a small pool, so that all threads
 /// together keep no more than a quarter of it.
 const LOCAL_MAX: usize = 256;
 /// Slots that go to and from the stock at once, at most.
 const RUN: usize = 64;
 
-/// How large a pool is.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolOptions {
-    /// Packets that can be alive at once; each takes 68 kB of address space and 8 kB of memory.
-    pub slots: u32,
-    /// Threads that take and free packets.
-    pub threads: u16,
-}
-
-/// What a pool holds at the moment, for gauges and tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolUse {
-    /// Slots in all.
-    pub slots: u32,
-    /// Free ones, as this thread sees them: its own and the stock's.
-    pub free: u32,
-}
-
 /// A region of slots. `'static`: made once at start, never unmapped.
 #[derive(Debug)]
 pub struct Pool {
     base: NonNull<u8>,
+    kind: Kind,
+    stride: usize,
+    front: usize,
     slots: u32,
     local_max: usize,
     stock: ArrayQueue<u32>,
+    /// By slot: it is lent to the kernel.
+    #[cfg(debug_assertions)]
+    lent: Box<[AtomicBool]>,
+    #[cfg(debug_assertions)]
+    live: AtomicU32,
+    #[cfg(debug_assertions)]
+    threads: u16,
 }
 
 // SAFETY: `base` is only turned into slices through a `Slot`, and a slot's number is in exactly one
-// place at a time: a live packet, one thread's list or the stock.
+// place at a time: a live packet, one thread's list, the stock or the kernel's hands.
 unsafe impl Send for Pool {}
 // SAFETY: as above; the stock is a concurrent queue.
 unsafe impl Sync for Pool {}
@@ -75,7 +65,9 @@ impl Drop for Local {
 }
 
 thread_local! {
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local { pool: None, free: Vec::new() }) };
+    /// One a [`Kind`].
+    static LOCAL: RefCell<[Local; 2]> =
+        const { RefCell::new([Local { pool: None, free: Vec::new() }, Local { pool: None, free: Vec::new() }]) };
 }
 
 impl Pool {
@@ -84,8 +76,20 @@ impl Pool {
     /// # Errors
     /// What mmap answers, when the address space or memory is refused.
     pub fn new(options: &PoolOptions) -> io::Result<&'static Self> {
+        Self::of(Kind::Socket, options)
+    }
+
+    /// Maps and touches a region of `slots` frames, which a kernel bypass can share with the kernel.
+    ///
+    /// # Errors
+    /// What mmap answers, when the address space or memory is refused.
+    pub fn frames(options: &PoolOptions) -> io::Result<&'static Self> {
+        Self::of(Kind::Frame, options)
+    }
+
+    fn of(kind: Kind, options: &PoolOptions) -> io::Result<&'static Self> {
         let slots = options.slots.max(1);
-        let bytes = slots as usize * SLOT_BYTES;
+        let bytes = slots as usize * kind.stride();
         // SAFETY: a fresh anonymous mapping, no address asked for.
         let base = unsafe {
             libc::mmap(
@@ -104,19 +108,140 @@ impl Pool {
         let local_max = (slots as usize / (4 * usize::from(options.threads.max(1)))).clamp(1, LOCAL_MAX);
         let stock = ArrayQueue::new(slots as usize);
         for index in (0..slots).rev() {
-            for page in 0..RESIDENT / PAGE {
+            for page in 0..kind.resident() / PAGE {
                 // SAFETY: inside the mapping made above; a write of zero to a zero page.
-                unsafe { base.add(index as usize * SLOT_BYTES + page * PAGE).write_volatile(0) };
+                unsafe { base.add(index as usize * kind.stride() + page * PAGE).write_volatile(0) };
             }
             let _ = stock.push(index);
         }
-        Ok(Box::leak(Box::new(Self { base, slots, local_max, stock })))
+        let pool = Self {
+            base,
+            kind,
+            stride: kind.stride(),
+            front: kind.front(),
+            slots,
+            local_max,
+            stock,
+            #[cfg(debug_assertions)]
+            lent: (0..slots).map(|_| AtomicBool::new(false)).collect(),
+            #[cfg(debug_assertions)]
+            live: AtomicU32::new(0),
+            #[cfg(debug_assertions)]
+            threads: options.threads,
+        };
+        Ok(Box::leak(Box::new(pool)))
     }
 
     /// An empty packet, or none when all slots are in use.
     #[inline]
     pub fn take(&'static self) -> Option<Packet> {
-        let index = LOCAL.with_borrow_mut(|local| {
+        Some(Packet::new(self.slot(self.free_slot()?)))
+    }
+
+    /// Slots in all and free, seen from this thread.
+    #[must_use]
+    pub fn usage(&'static self) -> PoolUse {
+        PoolUse { slots: self.slots, free: self.stock.len() as u32 + self.kept() }
+    }
+
+    /// Slots in all.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Free slots that no thread keeps to itself.
+    #[must_use]
+    pub fn stock(&self) -> u32 {
+        self.stock.len() as u32
+    }
+
+    /// Free slots that this thread keeps to itself.
+    #[must_use]
+    pub fn kept(&'static self) -> u32 {
+        LOCAL.with_borrow(|locals| self.local(locals).map_or(0, |local| local.free.len() as u32))
+    }
+
+    /// Where a region of frames lies, and how long it is, for the kernel; none for other regions.
+    pub(crate) fn area(&self) -> Option<(NonNull<u8>, usize)> {
+        (self.kind == Kind::Frame).then_some((self.base, self.slots as usize * self.stride))
+    }
+
+    /// Lends a free frame to the kernel: its address in the area. None if no frame is free, or this is
+    /// no region of frames.
+    #[inline]
+    pub(crate) fn lend(&'static self) -> Option<u64> {
+        if self.kind != Kind::Frame {
+            return None;
+        }
+        let index = self.free_slot()?;
+        self.mark_lent(index, true);
+        Some(u64::from(index) * FRAME_BYTES as u64)
+    }
+
+    /// Takes a lent frame back, with the `len` bytes at `address` as its datagram; none if they do not
+    /// lie within one frame and behind its front.
+    ///
+    /// # Safety
+    /// The frame was lent, and the kernel has done with it.
+    #[inline]
+    pub(crate) unsafe fn regain(&'static self, address: u64, len: u32) -> Option<Packet> {
+        let index = self.frame_of(address)?;
+        self.mark_lent(index, false);
+        let mut packet = Packet::new(self.slot(index));
+        packet.frame_filled(address as usize % FRAME_BYTES, len as usize).then_some(packet)
+    }
+
+    /// Takes a lent frame back as a free one.
+    ///
+    /// # Safety
+    /// As [`Pool::regain`].
+    #[inline]
+    pub(crate) unsafe fn restore(&'static self, address: u64) {
+        if let Some(index) = self.frame_of(address) {
+            self.mark_lent(index, false);
+            drop(self.slot(index));
+        }
+    }
+
+    /// Checks that no slot was lost: the free ones, those of live packets and the `lent` ones are all.
+    /// Exact only where one thread uses the region.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check(&'static self, lent: u64) {
+        let live = self.live.load(Ordering::Relaxed);
+        let known = u64::from(self.usage().free) + u64::from(live) + lent;
+        debug_assert!(self.threads != 1 || known == u64::from(self.slots), "{lent} lent, {live} alive: {known} in all");
+    }
+
+    /// The owner of a slot that was nobody's.
+    #[inline]
+    fn slot(&'static self, index: u32) -> Slot {
+        #[cfg(debug_assertions)]
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Slot { pool: self, index }
+    }
+
+    #[inline]
+    fn frame_of(&self, address: u64) -> Option<u32> {
+        let index = address / FRAME_BYTES as u64;
+        (index < u64::from(self.slots) && self.kind == Kind::Frame).then_some(index as u32)
+    }
+
+    #[inline]
+    fn mark_lent(&self, index: u32, lent: bool) {
+        #[cfg(debug_assertions)]
+        if let Some(mark) = self.lent.get(index as usize) {
+            let was = mark.swap(lent, Ordering::AcqRel);
+            debug_assert_ne!(was, lent, "frame {index} is lent or regained twice");
+        }
+        #[cfg(not(debug_assertions))]
+        let _ = (index, lent);
+    }
+
+    #[inline]
+    fn free_slot(&'static self) -> Option<u32> {
+        LOCAL.with_borrow_mut(|locals| {
+            let local = locals.get_mut(self.kind as usize)?;
             if !local.pool.is_some_and(|pool| std::ptr::eq(pool, self)) {
                 local.adopt(self);
             }
@@ -124,18 +249,13 @@ impl Pool {
                 local.free.extend(std::iter::from_fn(|| self.stock.pop()).take(RUN.min(self.local_max)));
             }
             local.free.pop()
-        })?;
-        Some(Packet::new(Slot { pool: self, index }))
+        })
     }
 
-    /// Slots in all and free, seen from this thread.
-    #[must_use]
-    pub fn usage(&'static self) -> PoolUse {
-        let local = LOCAL.with_borrow(|local| match local.pool {
-            Some(pool) if std::ptr::eq(pool, self) => local.free.len(),
-            _ => 0,
-        });
-        PoolUse { slots: self.slots, free: (self.stock.len() + local) as u32 }
+    /// This thread's list, if it is of this region.
+    fn local<'a>(&'static self, locals: &'a [Local; 2]) -> Option<&'a Local> {
+        let local = locals.get(self.kind as usize)?;
+        local.pool.is_some_and(|pool| std::ptr::eq(pool, self)).then_some(local)
     }
 
     fn restock(&self, index: u32) {
@@ -145,7 +265,7 @@ impl Pool {
 
     fn at(&self, index: u32) -> *mut u8 {
         // SAFETY: `index < slots` for every slot handed out, so this stays inside the mapping.
-        unsafe { self.base.add(index as usize * SLOT_BYTES).as_ptr() }
+        unsafe { self.base.add(index as usize * self.stride).as_ptr() }
     }
 }
 
@@ -171,26 +291,61 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Bytes that a packet may use.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.pool.stride - self.pool.front
+    }
+
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: this slot owns its part of the mapping, which is zeroed at first and never freed.
-        unsafe { std::slice::from_raw_parts(self.pool.at(self.index), SLOT_BYTES) }
+        // SAFETY: this slot owns its part of the mapping, which is zeroed at first and never freed;
+        // the front is shorter than a slot.
+        unsafe { std::slice::from_raw_parts(self.pool.at(self.index).add(self.pool.front), self.len()) }
     }
 
     #[inline]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `&mut self` makes it the only view.
-        unsafe { std::slice::from_raw_parts_mut(self.pool.at(self.index), SLOT_BYTES) }
+        unsafe { std::slice::from_raw_parts_mut(self.pool.at(self.index).add(self.pool.front), self.len()) }
+    }
+
+    /// The whole of a frame, front included; none of a socket slot.
+    #[inline]
+    pub(super) fn frame_mut(&mut self) -> Option<&mut [u8]> {
+        if self.pool.kind != Kind::Frame {
+            return None;
+        }
+        // SAFETY: as in `bytes_mut`.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.pool.at(self.index), FRAME_BYTES) })
+    }
+
+    /// Whether it is a frame of `pool`.
+    #[inline]
+    pub(super) fn is_frame_of(&self, pool: &Pool) -> bool {
+        std::ptr::eq(self.pool, pool) && pool.kind == Kind::Frame
+    }
+
+    /// Lends the frame to the kernel: its address in the area. To be forgotten by its owner.
+    #[inline]
+    pub(super) fn lend(&self) -> u64 {
+        self.pool.mark_lent(self.index, true);
+        #[cfg(debug_assertions)]
+        self.pool.live.fetch_sub(1, Ordering::Relaxed);
+        u64::from(self.index) * FRAME_BYTES as u64
     }
 
     /// Gives the pages behind the resident ones back to the kernel.
     #[cold]
     pub(super) fn trim(&mut self) {
+        if self.pool.kind != Kind::Socket {
+            return;
+        }
         // SAFETY: whole pages of this slot's own part of an anonymous mapping; they read as zero
         // afterwards.
         unsafe {
             let tail = self.pool.at(self.index).add(RESIDENT);
-            libc::madvise(tail.cast(), SLOT_BYTES - RESIDENT, libc::MADV_DONTNEED);
+            libc::madvise(tail.cast(), SOCKET_BYTES - RESIDENT, libc::MADV_DONTNEED);
         }
     }
 }
@@ -198,8 +353,11 @@ impl Slot {
 impl Drop for Slot {
     #[inline]
     fn drop(&mut self) {
-        let kept = LOCAL.try_with(|local| {
-            let Ok(mut local) = local.try_borrow_mut() else { return false };
+        #[cfg(debug_assertions)]
+        self.pool.live.fetch_sub(1, Ordering::Relaxed);
+        let kept = LOCAL.try_with(|locals| {
+            let Ok(mut locals) = locals.try_borrow_mut() else { return false };
+            let Some(local) = locals.get_mut(self.pool.kind as usize) else { return false };
             if !local.pool.is_some_and(|pool| std::ptr::eq(pool, self.pool)) {
                 return false;
             }
@@ -226,10 +384,10 @@ impl Drop for Packet {
     }
 }
 
-const _: () = assert!(SLOT_BYTES >= HEAD_ROOM + super::DATAGRAM_MAX);
-
 #[cfg(test)]
 mod tests {
+    use super::super::HEAD_ROOM;
+    use super::super::shape::FRAME_FRONT;
     use super::*;
 
     #[test]
@@ -286,5 +444,51 @@ mod tests {
         drop(packet);
         let mut packet = pool.take().unwrap();
         assert_eq!(packet.room().get(50_000), Some(&0));
+    }
+
+    #[test]
+    fn a_lent_frame_is_neither_free_nor_a_packet_until_it_is_regained() {
+        let pool = Pool::frames(&PoolOptions { slots: 8, threads: 1 }).unwrap();
+        let address = pool.lend().unwrap();
+        assert_eq!(pool.usage().free, 7);
+        // SAFETY: lent above, and no kernel has it.
+        let mut packet = unsafe { pool.regain(address + 700, 100) }.unwrap();
+        packet.bytes_mut().copy_from_slice(&[b'a'; 100]);
+        packet.arrived(42, 50, super::super::PortId(1), ([192, 0, 2, 1], 5060).into());
+        assert_eq!((packet.len(), packet.head_room()), (50, 742 - FRAME_FRONT));
+        assert!(packet.grow_front(HEAD_ROOM as isize));
+        assert_eq!(packet.framed(62).unwrap().len(), 62 + 50 + HEAD_ROOM);
+        assert!(packet.framed(200).is_none(), "beyond the frame");
+        let (lent, len) = packet.lend(pool, 62).unwrap();
+        assert_eq!((lent, len), (address + 742 - 640 - 62, 62 + 50 + 640));
+        assert_eq!(pool.usage().free, 7);
+        // SAFETY: as above.
+        unsafe { pool.restore(lent) };
+        assert_eq!(pool.usage().free, 8);
+    }
+
+    #[test]
+    fn addresses_outside_of_frames_are_refused_and_their_frames_not_lost() {
+        let pool = Pool::frames(&PoolOptions { slots: 2, threads: 1 }).unwrap();
+        for (at, len) in [(0, 10), (FRAME_FRONT as u64 - 1, 10), (4_000, 97), (4_095, 2)] {
+            let address = pool.lend().unwrap();
+            // SAFETY: lent above, and no kernel has it.
+            assert!(unsafe { pool.regain(address + at, len) }.is_none(), "{at} {len}");
+        }
+        // SAFETY: not an address of the area, which changes nothing.
+        assert!(unsafe { pool.regain(2 * 4_096, 10) }.is_none());
+        assert_eq!(pool.usage().free, 2);
+    }
+
+    #[test]
+    fn a_thread_keeps_slots_of_both_kinds_and_socket_slots_are_not_lent() {
+        let sockets = Pool::new(&PoolOptions { slots: 32, threads: 1 }).unwrap();
+        let frames = Pool::frames(&PoolOptions { slots: 32, threads: 1 }).unwrap();
+        let (socket, frame) = (sockets.take().unwrap(), frames.take().unwrap());
+        assert!(sockets.lend().is_none() && sockets.area().is_none());
+        assert!(!socket.lies_in(sockets) && socket.lend(frames, 14).is_err());
+        drop(frame);
+        assert_eq!((sockets.kept(), frames.kept()), (8, 8));
+        assert_eq!((sockets.usage().free, frames.usage().free), (32, 32));
     }
 }

@@ -5,29 +5,36 @@
 use crate::config::DatapathChoice;
 use crate::datapath::Uring;
 
-/// A datapath over kernel sockets.
+/// A datapath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backend {
     /// io_uring.
     Uring,
     /// recvmmsg and sendmmsg.
     Mmsg,
+    /// AF_XDP, only if asked for by name.
+    Xdp,
 }
 
 impl Backend {
     /// What the file asks for, as far as the kernel allows.
-    pub(super) fn choose(wanted: DatapathChoice) -> Result<Self, String> {
+    pub(super) fn choose(wanted: &DatapathChoice) -> Result<Self, String> {
         let possible = || Uring::probe().map_err(|error| error.to_string());
         match wanted {
             DatapathChoice::Mmsg => Ok(Self::Mmsg),
+            DatapathChoice::Xdp(_) => Ok(Self::Xdp),
             DatapathChoice::Uring => possible().map(|()| Self::Uring).map_err(|why| refused(&why)),
             DatapathChoice::Auto => Ok(possible().map_or_else(|why| Self::degraded(&why), |()| Self::Uring)),
         }
     }
 
-    /// What is taken when workers could not have io_uring after all; an error if the file insists.
-    pub(super) fn instead(wanted: DatapathChoice, why: &str) -> Result<Self, String> {
-        if wanted == DatapathChoice::Auto { Ok(Self::degraded(why)) } else { Err(refused(why)) }
+    /// What is taken when workers could not have it after all; an error if the file insists.
+    pub(super) fn instead(wanted: &DatapathChoice, why: &str) -> Result<Self, String> {
+        match wanted {
+            DatapathChoice::Auto => Ok(Self::degraded(why)),
+            DatapathChoice::Uring => Err(refused(why)),
+            DatapathChoice::Mmsg | DatapathChoice::Xdp(_) => Err(why.to_owned()),
+        }
     }
 
     fn degraded(why: &str) -> Self {
@@ -40,6 +47,7 @@ impl Backend {
         match self {
             Self::Uring => "uring",
             Self::Mmsg => "mmsg",
+            Self::Xdp => "xdp",
         }
     }
 }

@@ -12,10 +12,11 @@ use std::time::Instant;
 use core_affinity::CoreId;
 
 use super::backend::Backend;
+use super::bypass::{self, Own};
 use super::told::print;
 use crate::config::Config;
 use crate::control::{Figures, Hooks, Sight, Wish};
-use crate::datapath::{self, Datapath, Groups, Mmsg, Steered, Uring, Waker};
+use crate::datapath::{self, Bypass, Datapath, Groups, Mmsg, Steered, Uring, Waker, Xdp};
 use crate::packet::{Pool, PoolOptions, WorkerId};
 use crate::shard::{self, Asks, Marks, Shard, Shared, Site, State};
 use crate::worker::{Parts, Post, Worker};
@@ -48,6 +49,8 @@ pub(super) struct Crew {
     posts: Vec<Arc<Post>>,
     threads: Vec<JoinHandle<()>>,
     pub(super) figures: Arc<[Figures]>,
+    /// Programs at the interfaces, which leave them with it.
+    bypass: Option<Bypass>,
     shared: Shared,
     pool: &'static Pool,
     groups: Arc<Groups>,
@@ -61,6 +64,7 @@ struct Seat {
     cpu: Option<CoreId>,
     options: datapath::Options,
     waker: Waker,
+    own: Option<Own>,
 }
 
 impl Crew {
@@ -75,19 +79,23 @@ impl Crew {
         let marks = Arc::new(Marks::new(config.shard.marks_max, config.shard.ringing_max_s));
         let wakers = cpus.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
         let wakers = wakers.map_err(|error| format!("a waker cannot be made: {error}"))?;
+        let (bypass, own) = bypass::open(config, cpus)?;
+        let figures = own.iter().map(|own| own.as_ref().map(|own| own.frames.clone()));
+        let figures = figures.map(|frames| Figures { frames, ..Figures::default() }).collect();
         let groups = Arc::new(groups(config, &site)?);
         let mut crew = Self {
             backend,
             posts: wakers.iter().map(|waker| Post::new(config.cpus.mail_max, waker.clone())).collect(),
             threads: Vec::with_capacity(cpus.len()),
-            figures: cpus.iter().map(|_| Figures::default()).collect(),
+            figures,
+            bypass,
             shared: Shared { site, marks, asks: Arc::new(Asks::new(ASKS_MAX)) },
             pool: pool(config.cpus.packets, config.shard.workers, cpus.first().copied().flatten())?,
             groups,
             origin: origin(),
             stopping: Arc::default(),
         };
-        let started = crew.seat_all(config, cpus, wakers, state);
+        let started = crew.seat_all(config, cpus, wakers.into_iter().zip(own), state);
         if started.is_err() {
             crew.stop();
         }
@@ -98,13 +106,13 @@ impl Crew {
         &mut self,
         config: &Config,
         cpus: &[Option<CoreId>],
-        wakers: Vec<Waker>,
+        means: impl Iterator<Item = (Waker, Option<Own>)>,
         state: &State,
     ) -> Result<(), Refusal> {
         let (ready, started) = mpsc::channel();
-        for ((me, cpu), waker) in (0..).map(WorkerId).zip(cpus).zip(wakers) {
+        for ((me, cpu), (waker, own)) in (0..).map(WorkerId).zip(cpus).zip(means) {
             let options = datapath::Options { groups: Some(self.groups.clone()), ..datapath_options(config, me) };
-            let seat = Seat { me, cpu: *cpu, options, waker };
+            let seat = Seat { me, cpu: *cpu, options, waker, own };
             let thread = self.seat(seat, state.clone(), ready.clone())?;
             self.threads.push(thread);
         }
@@ -115,7 +123,7 @@ impl Crew {
 
     fn seat(
         &self,
-        seat: Seat,
+        mut seat: Seat,
         state: State,
         ready: mpsc::Sender<Result<(), Refusal>>,
     ) -> Result<JoinHandle<()>, String> {
@@ -130,11 +138,14 @@ impl Crew {
             ledger: figures.ledger.clone(),
         };
         let (shared, stopping) = (self.shared.clone(), self.stopping.clone());
+        let (backend, own) = (self.backend, seat.own.take());
         let duty = Duty { seat, shared, state, figures, parts, ready, stopping };
-        let backend = self.backend;
-        let body = move || match backend {
-            Backend::Uring => duty.serve(Uring::open),
-            Backend::Mmsg => duty.serve(Mmsg::open),
+        let body = move || match (backend, own) {
+            (_, Some(Own { lane, options: xdp, .. })) => {
+                duty.serve(move |options, pool, waker| Xdp::open(options, &xdp, lane, pool, waker));
+            }
+            (Backend::Uring, None) => duty.serve(Uring::open),
+            (Backend::Mmsg | Backend::Xdp, None) => duty.serve(Mmsg::open),
         };
         let named = std::thread::Builder::new().name(format!("worker-{}", me.0));
         named.spawn(body).map_err(|error| format!("a worker cannot be started: {error}"))
@@ -143,6 +154,11 @@ impl Crew {
     /// How datagrams are shared out among the workers.
     pub(super) fn steered(&self) -> Steered {
         self.groups.steered()
+    }
+
+    /// How the kernel is bypassed, if it is.
+    pub(super) fn bypassed(&self) -> Option<String> {
+        self.bypass.as_ref().map(Bypass::told)
     }
 
     fn stop(&mut self) {
@@ -180,9 +196,6 @@ impl Crew {
     }
 }
 
-/// How a datapath is opened.
-type Open<D> = fn(&datapath::Options, &'static Pool, Waker) -> io::Result<D>;
-
 /// What a worker's thread is given.
 struct Duty {
     seat: Seat,
@@ -196,7 +209,7 @@ struct Duty {
 
 impl Duty {
     /// Makes the worker, says whether it could be made, and turns until it is stopped.
-    fn serve<D: Datapath>(self, open: Open<D>) {
+    fn serve<D: Datapath>(self, open: impl FnOnce(&datapath::Options, &'static Pool, Waker) -> io::Result<D>) {
         let Self { seat, shared, state, figures, parts, ready, stopping } = self;
         match sit(&seat, shared, state, &figures, parts, open) {
             Ok(worker) => {
@@ -220,7 +233,7 @@ fn sit<D: Datapath>(
     state: State,
     figures: &Figures,
     parts: Parts,
-    open: Open<D>,
+    open: impl FnOnce(&datapath::Options, &'static Pool, Waker) -> io::Result<D>,
 ) -> Result<Worker<D>, Refusal> {
     pin(seat.cpu)?;
     let datapath = open(&seat.options, parts.pool, seat.waker.clone()).map_err(|error| {
@@ -285,7 +298,7 @@ fn pool(packets: u32, workers: u16, cpu: Option<CoreId>) -> Result<&'static Pool
     std::thread::spawn(make).join().unwrap_or_else(|_| Err("the thread that makes the pool failed".to_owned()))
 }
 
-fn pin(cpu: Option<CoreId>) -> Result<(), String> {
+pub(super) fn pin(cpu: Option<CoreId>) -> Result<(), String> {
     match cpu {
         Some(cpu) if !core_affinity::set_for_current(cpu) => {
             Err(format!("a worker cannot be pinned to cpu {}", cpu.id))

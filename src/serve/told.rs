@@ -46,6 +46,9 @@ pub(super) fn told(figures: &[Figures]) -> String {
         };
         figures.counters.each(&mut tell);
         figures.ledger.each(|name, value| tell(name, "", value));
+        if let Some(frames) = &figures.frames {
+            frames.each(|state, value| tell("frames", state, value));
+        }
     }
     sums.iter().for_each(|(name, label, value)| line(&mut text, "total ", name, None, label, *value));
     text

@@ -31,7 +31,7 @@ mod via;
 use std::sync::Arc;
 
 use crate::balance::{Plan, Sender, SetIx, Vitals};
-use crate::packet::{Event, Outbox, Packet, PeerId, PortId, Trouble, WorkerId};
+use crate::packet::{Event, Hops, Outbox, Packet, PeerId, PortId, Trouble, WorkerId};
 use crate::sip::{self, Edit, Message, Method, SpliceId, Start, WATCH_MAX, Watch};
 
 pub use avoid::AVOID_MS;
@@ -64,6 +64,8 @@ pub struct State {
     pub evidence: Arc<Evidence>,
     /// Next hops that are names.
     pub names: Arc<Names>,
+    /// Next hops of packets, for workers that find them themselves.
+    pub hops: Arc<Hops>,
     /// No new calls: the process is about to end.
     pub draining: bool,
 }

@@ -99,16 +99,26 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) fn new() -> Self {
+        Self::with_queues(1)
+    }
+
+    /// With so many queues at every link.
+    pub(crate) fn with_queues(queues: u16) -> Self {
         let path =
             Self { client: Namespace::new("client"), middle: Namespace::new("middle"), node: Namespace::new("node") };
-        path.client.link("wan", &path.middle, "edge");
-        path.node.link("wan", &path.middle, "nodes");
+        path.client.link_queues("wan", &path.middle, "edge", queues);
+        path.node.link_queues("wan", &path.middle, "nodes", queues);
         let ends = [(&path.client, "wan", "1.2"), (&path.middle, "edge", "1.1"), (&path.middle, "nodes", "2.1")];
         for (namespace, link, host) in ends.into_iter().chain([(&path.node, "wan", "2.2")]) {
             namespace.address(link, &format!("10.79.{host}/24"));
             namespace.address(link, &format!("fd79:{}/64", host.replace('.', "::")));
         }
         path
+    }
+
+    /// Client, balancer, node.
+    pub(crate) fn namespaces(&self) -> [&Namespace; 3] {
+        [&self.client, &self.middle, &self.node]
     }
 
     pub(crate) fn client(&self) -> Place {

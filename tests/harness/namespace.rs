@@ -39,16 +39,16 @@ impl Place {
     }
 
     /// Does something in this place, on a thread of its own if that is elsewhere.
-    pub(crate) fn inside<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn inside<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
         if self.0.is_none() {
             return what();
         }
-        let place = self.clone();
-        let entered = std::thread::spawn(move || {
-            place.enter();
+        let entered = || {
+            self.enter();
             what()
-        });
-        entered.join().unwrap_or_else(|_| panic!("nothing can be done in {self:?}"))
+        };
+        let done = std::thread::scope(|scope| scope.spawn(entered).join());
+        done.unwrap_or_else(|_| panic!("nothing can be done in {self:?}"))
     }
 
     /// Moves the calling thread here.
@@ -110,13 +110,16 @@ impl Namespace {
 
     /// A veth pair between this namespace and another, both ends up with an MTU of 1,500.
     pub(crate) fn link(&self, link: &str, other: &Namespace, other_link: &str) {
-        run(Command::new("ip").args(["link", "add", link, "netns", &self.name, "type", "veth"]).args([
-            "peer",
-            "name",
-            other_link,
-            "netns",
-            &other.name,
-        ]));
+        self.link_queues(link, other, other_link, 1);
+    }
+
+    /// The same with so many queues at both ends.
+    pub(crate) fn link_queues(&self, link: &str, other: &Namespace, other_link: &str, queues: u16) {
+        let count = queues.to_string();
+        let queues = ["numrxqueues", &count, "numtxqueues", &count];
+        let mut command = Command::new("ip");
+        command.args(["link", "add", link, "netns", &self.name]).args(queues).args(["type", "veth", "peer", "name"]);
+        run(command.args([other_link, "netns", &other.name]).args(queues));
         self.ip(&format!("link set {link} mtu 1500 up"));
         other.ip(&format!("link set {other_link} mtu 1500 up"));
     }

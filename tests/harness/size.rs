@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::agent::Start;
-use super::balancer::Balancer;
+use super::balancer::{Balancer, Counters};
 use super::dialog::State;
 use super::lab::Path;
 use super::spec::{Node, Spec};
@@ -33,14 +33,15 @@ impl std::fmt::Display for Row {
 
 pub(crate) fn run() -> Vec<Row> {
     let path = Path::new();
-    [false, true].into_iter().flat_map(|v6| family(&path, v6)).collect()
+    [false, true].into_iter().flat_map(|v6| family(&path, v6, "").0).collect()
 }
 
-fn family(path: &Path, v6: bool) -> Vec<Row> {
+/// All sizes in one family, with further lines of `cpus.toml`; and what was counted.
+pub(crate) fn family(path: &Path, v6: bool, tuning: &str) -> (Vec<Row>, Counters) {
     let (client_at, edge) = (Path::at(v6, "1.2", 5060), Path::at(v6, "1.1", 5060));
     let (node_at, node_side) = (Path::at(v6, "2.2", 5060), Path::at(v6, "2.1", 5060));
-    let spec = Spec::new(edge, node_side).nodes([Node::new("node0", node_at)]);
-    let _balancer = Balancer::start(&path.middle(), &spec);
+    let spec = Spec::new(edge, node_side).nodes([Node::new("node0", node_at)]).tuning(tuning);
+    let mut balancer = Balancer::start(&path.middle(), &spec);
     let mut world = World::new();
     let client = world.add("client", &path.client(), client_at);
     let node = world.add("node0", &path.node(), node_at);
@@ -61,7 +62,7 @@ fn family(path: &Path, v6: bool) -> Vec<Row> {
             rows.push(Row { v6, from_node, size, there: came(to, "INVITE"), back: came(from, "SIP/2.0 200") });
         }
     }
-    rows
+    (rows, balancer.counters())
 }
 
 /// Bytes of every value, line ends and NUL among them, that no shift by a fragment leaves equal.

@@ -41,6 +41,8 @@ pub(crate) struct Spec {
     pub(crate) health: Vec<String>,
     /// Further tables.
     pub(crate) tables: String,
+    /// Further lines of `cpus.toml`.
+    pub(crate) tuning: String,
 }
 
 /// How many worker ports a test gives the balancer: more than workers, as in service.
@@ -65,6 +67,7 @@ impl Spec {
             set: vec!["slots = 4096".into()],
             health: vec!["probe = false".into()],
             tables: String::new(),
+            tuning: String::new(),
         }
     }
 
@@ -106,6 +109,12 @@ impl Spec {
         self
     }
 
+    /// Further lines of `cpus.toml`.
+    pub(crate) fn tuning(mut self, lines: &str) -> Self {
+        self.tuning = lines.into();
+        self
+    }
+
     pub(crate) fn edge(&self) -> SocketAddr {
         self.listeners.first().unwrap_or_else(|| panic!("a spec has a listener")).bind
     }
@@ -139,6 +148,8 @@ impl Spec {
     }
 
     pub(crate) fn cpus_toml(&self) -> String {
-        format!("datapath = \"{}\"\nworkers = {}\n", self.datapath, self.workers)
+        let chosen = self.tuning.lines().any(|line| line.starts_with("datapath"));
+        let datapath = if chosen { String::new() } else { format!("datapath = \"{}\"\n", self.datapath) };
+        format!("{datapath}workers = {}\n{}", self.workers, self.tuning)
     }
 }

@@ -215,6 +215,7 @@ impl Rig {
             vitals: Arc::new(Vitals::default()),
             evidence: Arc::new(Evidence::new(parts.options.workers, 16, Vec::new())),
             names: Arc::new(Names::new(parts.names.clone())),
+            hops: Arc::default(),
             draining: false,
         };
         let marks = Arc::new(Marks::new(site.options.marks_max, site.options.ringing_max_s));

@@ -15,6 +15,14 @@ pub(super) fn tell(page: &mut Page, figures: &[Figures]) {
         let dropped = figures.counters.books().last().copied().unwrap_or_default();
         shard(page, &worker, "verdict", "drop", dropped);
         figures.ledger.each(|name, value| ledger(page, &worker, name, value));
+        if let Some(frames) = &figures.frames {
+            let help = "Where the frames of the kernel bypass are; lent, kept and stock of all workers make up all";
+            let family = |kind, value| {
+                let labels = [("worker", worker.as_str()), ("kind", kind)];
+                page.gauge("sipring_frames", help).of(&labels, value as f64);
+            };
+            frames.each(family);
+        }
         let paced = figures.ledger.pace().read();
         let bounds = BOUNDS_NS.iter().map(|bound| *bound as f64 / 1e9).chain([f64::INFINITY]);
         let buckets = bounds.zip(paced.buckets).collect();
@@ -65,6 +73,13 @@ fn ledger(page: &mut Page, worker: &str, name: &str, value: u64) {
         "system_calls" => "System calls that sent or received",
         "originated" => "Packets that sipring sent of itself",
         "outbox_refused" => "Packets of its own that found no room",
+        "slow_received" => "Datagrams that came in by the slow path of the kernel bypass",
+        "slow_sent" => "Datagrams that left by the slow path of the kernel bypass",
+        "packets_copied" => "Packets to be sent that were copied into a frame",
+        "next_hop_unknown" => "Packets that left by the slow path for want of a known next hop",
+        "frames_foreign" => "Frames received that were not for sipring",
+        "frames_dropped" => "Frames that the kernel dropped for want of a free one or of room in a ring",
+        "frames_invalid" => "Frames of sipring's that the kernel refused",
         _ => "A figure of the worker's datapath",
     };
     page.counter(&format!("sipring_{name}"), help).of(&[worker], value as f64);
