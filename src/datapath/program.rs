@@ -11,6 +11,8 @@ use socket2::Socket;
 
 use crate::bpf::{Classic, Steering};
 
+/// How often a program is loaded at most.
+const LOAD_TRIES: u32 = 10;
 const MAP_CREATE: i64 = 0;
 const MAP_UPDATE: i64 = 2;
 const PROGRAM_LOAD: i64 = 5;
@@ -119,8 +121,16 @@ fn load(steering: &Steering, sockets: &OwnedFd, scratch: &OwnedFd) -> io::Result
         licence: LICENCE.as_ptr().addr() as u64,
         ..ProgramLoad::default()
     };
-    // SAFETY: instructions and licence are alive; there is no log.
-    let fd = unsafe { bpf(PROGRAM_LOAD, &load) }?;
+    let mut tries = 0;
+    let fd = loop {
+        tries += 1;
+        // SAFETY: instructions and licence are alive; there is no log.
+        match unsafe { bpf(PROGRAM_LOAD, &load) } {
+            // The verifier gives way to a signal that waits for this thread.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < LOAD_TRIES => {}
+            loaded => break loaded?,
+        }
+    };
     // SAFETY: the kernel has just opened it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

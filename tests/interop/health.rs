@@ -67,7 +67,8 @@ fn ward(lines: &[&str]) -> Ward {
 #[test]
 fn a_node_that_answers_503_to_probes_gets_no_calls_until_it_answers_otherwise() {
     let _turn = turn();
-    let mut ward = ward(&[]);
+    // Probes alone: in the time that they take, calls are refused too.
+    let mut ward = ward(&["busy_row = 1000"]);
     let mut callers = ward.callers(short().habit);
     let mark = ward.mark();
     ward.nodes[1].answers(503);
@@ -111,7 +112,8 @@ fn a_node_that_stutters_does_not_flap() {
     let mark = ward.mark();
     for _ in 0..12 {
         ward.nodes[0].freeze();
-        callers.run(Duration::from_millis(250), |_| false);
+        // Longer than an interval and what makes a probe fail, shorter than three of those.
+        callers.run(Duration::from_millis(460), |_| false);
         ward.nodes[0].thaw();
         callers.run(Duration::from_millis(250), |_| false);
     }

@@ -277,8 +277,8 @@ fn forbid(classic: bool) -> std::io::Result<()> {
 fn of_child(steering: &str, before: fn() -> std::io::Result<()>) -> (String, u64) {
     let site = Site::new(host(), steering);
     let balancer = site.spawn(before);
-    let ready = balancer.line(" ready ");
-    let way = ready.split("steering=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned();
+    let ready = balancer.line(" event=ready ");
+    let way = ready.split("steering=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
     site.pass(&site.client(), "INVITE", 0..400);
     (way, balancer.total("sipring_tally{kind=\"not_owner\"}"))
 }
