@@ -1,6 +1,6 @@
 //! The highest rate that holds a stated loss and p99, found by itself (RFC 7502 in spirit).
 //!
-//! Doubles the rate until a step misses, halves the gap, then confirms what held by a longer run. Says
+//! Doubles the rate until a step misses twice, halves the gap, then confirms what held by a longer run. Says
 //! what limited it; a step at which the generator itself fell behind says nothing about anybody else.
 
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::report::Report;
 /// How much longer than a step the confirming run is.
 const CONFIRM: u32 = 3;
 /// Rates tried at most, whatever the resolution.
-const STEPS_MAX: usize = 60;
+const STEPS_MAX: usize = 90;
 /// In a search, a call without an answer is lost after this.
 const LOST_AFTER: Duration = Duration::from_secs(2);
 /// Between steps, so that one does not pay for the other.
@@ -27,6 +27,9 @@ const REST: Duration = Duration::from_millis(300);
 const BUSY_MAX: f64 = 0.95;
 const BEGUN_MIN: f64 = 0.97;
 const LAG_MAX: f64 = 0.5;
+/// Tries of a rate before a miss is believed: what else the machines did for a moment is no limit.
+const TRIES: usize = 2;
+const TRIES_BEHIND: usize = 3;
 /// What is taken off a rate that held once and was not confirmed.
 const BACK_OFF: f64 = 0.95;
 
@@ -203,7 +206,21 @@ impl<T: FnMut(&Step)> Search<'_, T> {
         Ok(Capacity { schema: 1, rate, limited_by, why, steps: self.steps, confirmed })
     }
 
+    /// Tries a rate, once more if it missed.
     fn try_rate(&mut self, rate: f64, time: Duration) -> Result<(Step, Report), String> {
+        let mut tries = 1;
+        loop {
+            let tried = self.run(rate, time)?;
+            match tried.0.missed_by {
+                Some(Limit::Generator) if tries < TRIES_BEHIND => {}
+                Some(Limit::Loss | Limit::P99 | Limit::Answering) if tries < TRIES => {}
+                None | Some(_) => return Ok(tried),
+            }
+            tries += 1;
+        }
+    }
+
+    fn run(&mut self, rate: f64, time: Duration) -> Result<(Step, Report), String> {
         if !self.steps.is_empty() {
             std::thread::sleep(REST);
         }

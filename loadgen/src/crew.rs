@@ -322,17 +322,18 @@ fn pool(workers: usize, each: usize) -> Result<&'static Pool, String> {
     Ok(made)
 }
 
-/// Raises the limit of open files to what the sockets need.
+/// Raises the limit of open files as far as it goes: others in this process may need some too.
 fn descriptors(sockets: u64) -> Result<(), String> {
     let need = sockets + DESCRIPTORS_BESIDES;
     let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|soft| soft >= need) {
-        return Ok(());
-    }
     if let Some(hard) = limit.maximum.filter(|hard| *hard < need) {
         return Err(format!("{need} open files are needed and the hard limit is {hard}; `ulimit -Hn {need}` is right"));
     }
-    limit.current = limit.maximum.or(Some(need));
+    let wanted = limit.maximum.unwrap_or(need);
+    if limit.current.is_none_or(|soft| soft >= wanted) {
+        return Ok(());
+    }
+    limit.current = Some(wanted);
     setrlimit(Resource::Nofile, limit).map_err(|error| format!("the limit of open files cannot be raised: {error}"))
 }
 

@@ -55,7 +55,7 @@ pub struct Calls {
     /// Ended otherwise than their flow says.
     pub failed: u64,
     pub failed_by_code: BTreeMap<String, u64>,
-    /// Due, and not begun for want of a place.
+    /// Due and not begun, or come and not taken, for want of a place.
     pub held_back: u64,
     /// Calls begun a second, while calls were begun.
     pub started_per_second: f64,

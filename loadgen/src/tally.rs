@@ -148,7 +148,7 @@ pub struct Tally {
     pub ok: u64,
     /// Calls that got no answer in time.
     pub lost: u64,
-    /// Calls that were due and not begun, for want of a place.
+    /// Calls that were due and not begun, or came and were not taken, for want of a place.
     pub held_back: u64,
     /// Calls that ended with a code that their flow does not have, by code.
     pub failed: Vec<u64>,

@@ -91,9 +91,12 @@ fn a_challenged_invite_is_acknowledged_and_repeated_with_credentials() {
 struct Kamailio(Child);
 
 impl Drop for Kamailio {
+    /// SIGTERM, so that it ends its children too: they would keep the port.
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let told = Command::new("kill").arg(self.0.id().to_string()).status();
+        if told.is_err() || !self.0.wait().is_ok_and(|status| status.success()) {
+            let _ = self.0.kill();
+        }
     }
 }
 
@@ -120,7 +123,7 @@ fn kamailio_takes_the_credentials() {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let _kamailio = Kamailio(spawned.expect("kamailio; tests/run installs it"));
+        let kamailio = Kamailio(spawned.expect("kamailio; tests/run installs it"));
         let plan = |calls, given: &str| Plan {
             calls: Some(calls),
             password: password(given),
@@ -133,6 +136,8 @@ fn kamailio_takes_the_credentials() {
         assert_clean(&crew::run(&plan(100, "s3cret")).unwrap(), 100);
         let refused = crew::run(&plan(5, "wrong")).unwrap();
         assert_eq!(refused.calls.failed_by_code.get("401"), Some(&5), "{refused}");
+        drop(kamailio);
+        assert!(std::net::UdpSocket::bind(net.edge()).is_ok(), "a child of Kamailio keeps the port");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

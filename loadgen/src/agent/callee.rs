@@ -66,7 +66,7 @@ impl Agent {
             Flow::by_user(user).unwrap_or(Flow::Call)
         });
         let Some(slot) = self.legs.begin() else {
-            self.tally.over_limit += 1;
+            self.tally.held_back += 1;
             return;
         };
         let Some(spot) = self.spots.get(usize::from(packet.port.0)).and_then(Option::as_ref) else { return };

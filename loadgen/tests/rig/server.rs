@@ -32,7 +32,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(at: SocketAddr, mut answer: impl FnMut(&str) -> Option<String> + Send + 'static) -> Self {
-        let socket = UdpSocket::bind(at).unwrap();
+        let socket = UdpSocket::bind(at).unwrap_or_else(|error| panic!("{at}: {error}"));
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let stop: Arc<AtomicBool> = Arc::default();
         let stopped = stop.clone();
