@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 
@@ -31,9 +32,14 @@ impl Drop for Site {
     }
 }
 
+/// Tests that run side by side look for ports in stretches of their own.
+static SITES: AtomicUsize = AtomicUsize::new(0);
+const STRETCH: usize = 64;
+
 /// So many ports of an address, one after the other, that nobody holds.
 fn free_ports(host: IpAddr, count: u16) -> u16 {
-    let mut tries = (20_000..60_000).step_by(usize::from(count)).skip(std::process::id() as usize % 1_000);
+    let stretch = SITES.fetch_add(1, Ordering::Relaxed) * STRETCH;
+    let mut tries = (20_000..60_000).step_by(usize::from(count)).skip(std::process::id() as usize % 1_000 + stretch);
     let free = |first: &u16| (*first..first + count).all(|port| UdpSocket::bind((host, port)).is_ok());
     tries.find(free).unwrap()
 }
