@@ -110,7 +110,9 @@ impl Uring {
     /// # Errors
     /// Says what the kernel lacks or forbids.
     pub fn probe() -> io::Result<()> {
-        probe::probe()
+        // On a thread of its own, with which the ring goes: its end interrupts what the thread does next.
+        let tried = std::thread::Builder::new().name("probe".to_owned()).spawn(probe::probe)?;
+        tried.join().unwrap_or_else(|_| Err(io::Error::other("the try of io_uring failed")))
     }
 
     /// The address that a held port is bound to.
