@@ -45,7 +45,7 @@ impl NodeProcess {
         let own = std::env::current_exe().unwrap_or_else(|e| panic!("{e}"));
         let mut command = place.command(own);
         // What a test program needs to hear; the figures' program looks at the task alone.
-        command.args(["--ignored", "--exact", "health::node_process", "--nocapture"]);
+        command.args(["--exact", "health::a_node_answers_until_it_is_frozen_or_killed", "--nocapture"]);
         command.env(TASK, format!("{} {} {} {}", task.name, task.at, task.ring_ms, task.code));
         let mut process = Process::start(&task.name, &mut command, false);
         let listens =

@@ -1,12 +1,14 @@
 //! Nodes that die, freeze, refuse and return, found by the balancer as a process; the nodes are processes too.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::harness::callers::Habit;
 use crate::harness::failover::{self, Effort, Fault, Ward};
+use crate::harness::namespace::Place;
+use crate::harness::node::{NodeProcess, Task};
 use crate::harness::spec::{Node, WORKER_PORTS};
-use crate::harness::{node, turn, wait_until};
+use crate::harness::{node, ports, turn, wait_until};
 
 fn short() -> Effort {
     let habit = Habit { rate: 50, hold: Duration::from_secs(2), patience: Duration::from_secs(8) };
@@ -19,11 +21,39 @@ fn short() -> Effort {
     }
 }
 
-/// No test: what the others run as processes of their own, to be killed and frozen.
+/// Whether a node answers OPTIONS within half a second.
+fn answers(node: SocketAddr) -> bool {
+    let socket = UdpSocket::bind((node.ip(), 0)).expect("a socket");
+    let via = socket.local_addr().expect("its address");
+    let options = format!(
+        "OPTIONS sip:{node} SIP/2.0\r\nVia: SIP/2.0/UDP {via};branch=z9hG4bKnode\r\nFrom: <sip:test@{via}>;tag=1\r\n\
+         To: <sip:{node}>\r\nCall-ID: node@{via}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    );
+    socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a limit");
+    socket.send_to(options.as_bytes(), node).expect("sent");
+    let mut answer = [0; 1_024];
+    socket.recv(&mut answer).is_ok_and(|length| answer[..length].starts_with(b"SIP/2.0 200"))
+}
+
+/// What the other tests rest on. The nodes are copies of this program, told to run this test with a task.
 #[test]
-#[ignore = "a node for the other tests, which start it with a task"]
-fn node_process() {
-    assert!(node::serve_if_told(), "this is started by other tests");
+fn a_node_answers_until_it_is_frozen_or_killed() {
+    if node::serve_if_told() {
+        return;
+    }
+    let _turn = turn();
+    let at = SocketAddr::from(([127, 0, 0, 14], ports::free(1)));
+    let task = Task { name: "node".into(), at, ring_ms: 0, code: 200 };
+    let mut node = NodeProcess::start(&Place::here(), task);
+    assert!(answers(at));
+    node.freeze();
+    assert!(!answers(at), "it answers while it is frozen");
+    node.thaw();
+    assert!(answers(at));
+    node.kill();
+    assert!(!answers(at), "it answers after its death");
+    node.start_again();
+    assert!(answers(at));
 }
 
 #[test]
