@@ -106,7 +106,7 @@ impl Running {
         &self.figures
     }
 
-    /// The datapath that was chosen: `uring` or `mmsg`.
+    /// The datapath that was chosen: `uring`, `mmsg` or `xdp`.
     #[must_use]
     pub fn datapath(&self) -> &'static str {
         self.backend.name()
