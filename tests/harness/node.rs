@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::message::Message;
 use super::namespace::Place;
 use super::process::Process;
-use super::sys::Signal;
+use super::sys::{self, Signal};
 use super::{ports, wait_until};
 
 /// What a copy finds its task in.
@@ -59,8 +59,13 @@ impl NodeProcess {
         assert!(self.process.wait(Duration::from_secs(5)).is_some(), "{} outlived kill -9", self.task.name);
     }
 
+    /// Stops it, and waits until it has: the signal wakes one thread, which stops the others when it gets to run.
     pub(crate) fn freeze(&self) {
         self.process.signal(Signal::Stop);
+        let stopped = wait_until(Duration::from_secs(5), || {
+            sys::has_stopped(self.process.id()).unwrap_or_else(|e| panic!("{}: {e}", self.task.name))
+        });
+        assert!(stopped, "{} goes on in spite of SIGSTOP", self.task.name);
     }
 
     pub(crate) fn thaw(&self) {

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Hangup,
@@ -39,6 +41,13 @@ pub(crate) fn send(pid: u32, group: bool, signal: Signal) -> io::Result<()> {
     // SAFETY: kill takes two numbers and touches no memory of ours.
     let answer = unsafe { libc::kill(if group { -pid } else { pid }, signal.number()) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether the child `pid`, told to stop, has stopped since it was last asked: till then some of its threads go on.
+pub(crate) fn has_stopped(pid: u32) -> io::Result<bool> {
+    let pid = libc::pid_t::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process"))?;
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+    Ok(rustix::process::waitid(WaitId::Pid(pid), options)?.is_some())
 }
 
 /// Moves the calling thread, and it alone, into the network namespace behind `file`.
