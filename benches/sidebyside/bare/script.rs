@@ -58,11 +58,16 @@ impl Change {
     /// The least piece of `before` that, exchanged, gives `after`.
     fn between(before: &[u8], after: &[u8]) -> Self {
         let same = |one: &[u8], other: &[u8]| one.iter().zip(other).take_while(|(a, b)| a == b).count();
-        let at = same(before, after);
+        let mut at = same(before, after);
         let behind = before[at..].iter().rev().zip(after[at..].iter().rev()).take_while(|(a, b)| a == b).count();
         let put = after[at..after.len() - behind].to_vec();
+        let cut = before.len() - behind - at;
+        // A piece that only goes can be told from several places on; the first of them is the same for all.
+        while put.is_empty() && at > 0 && before[at - 1] == before[at + cut - 1] {
+            at -= 1;
+        }
         let digit = number_at(before).map_or(0, |at| at + DIGITS - 1);
-        Self { at, cut: before.len() - behind - at, put, digit }
+        Self { at, cut, put, digit }
     }
 
     /// What sipring did to all messages of a kind; none if it did not the same to all.
