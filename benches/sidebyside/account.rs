@@ -7,8 +7,8 @@ use std::process::Command;
 pub(crate) enum Rank {
     /// Before all others there.
     Fifo,
-    /// Rather than others: for several processes that must give way to each other.
-    Nice,
+    /// The same, in turns with each other: for several processes that must not starve each other.
+    RoundRobin,
 }
 
 /// Puts the process `leader` and its group on the first cpu. Those begun meanwhile are found by looking again.
@@ -19,10 +19,7 @@ pub(crate) fn seat(leader: u32, rank: Rank) {
         for id in &placed {
             let id = id.to_string();
             tell("taskset", &["-a", "-c", "-p", "0", &id]);
-            match rank {
-                Rank::Fifo => tell("chrt", &["-a", "-f", "-p", "50", &id]),
-                Rank::Nice => tell("renice", &["-n", "-15", "-p", &id]),
-            }
+            tell("chrt", &["-a", if rank == Rank::Fifo { "-f" } else { "-r" }, "-p", "50", &id]);
         }
     }
 }

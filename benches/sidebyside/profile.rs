@@ -68,6 +68,7 @@ pub(crate) fn take(
     perf.args(["-p", &running.id.to_string(), "--", "sleep", &seconds]);
     let mut recording = perf.stderr(Stdio::null()).spawn().map_err(|error| format!("perf: {error}"))?;
     let row = scene.measure(&running, pace, Flow::Calls, times);
+    scene.end(running);
     let recorded = recording.wait().map_err(|error| error.to_string())?;
     if !recorded.success() {
         return Err("perf recorded nothing".to_owned());

@@ -237,6 +237,8 @@ impl Ring<'_> {
 
     fn measure(&self, subject: Subject, pace: Pace, flow: Flow) -> Result<Row, String> {
         let running = subject.start(self.scene, self.script).map_err(|why| format!("{subject}: {why}"))?;
-        Ok(self.scene.measure(&running, pace, flow, self.times))
+        let row = self.scene.measure(&running, pace, flow, self.times);
+        self.scene.end(running);
+        Ok(row)
     }
 }

@@ -3,7 +3,7 @@
 //! What is measured has the first cpu for itself, the far side the second. Networks go with their owner.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use crate::far::xdp::{Link, Wire};
 use crate::far::{Door, Flow, Pace, Record, Seen, Traffic};
 use crate::harness::lab::{Core, Path as Lab};
 use crate::harness::namespace::{Namespace, Place};
-use crate::harness::{TempDir, sys};
+use crate::harness::{TempDir, sys, wait_until};
 use crate::subject::{Running, Subject, Way};
 
+const PATIENCE: Duration = Duration::from_secs(10);
 const RECORDED: Duration = Duration::from_millis(50);
 /// A subject that had less of its cpu shared it with somebody, or waited for the far side.
 const SHARE_MIN: f64 = 0.6;
@@ -175,7 +176,7 @@ impl Scene {
             let all = traffic.record(RECORDED);
             (all.client, all.nodes)
         });
-        drop(running);
+        self.end(running);
         let [invite, ack, bye, response] =
             changes(&client, &nodes).ok_or("sipring did not change all messages of a kind by as many bytes")?;
         let script = Script {
@@ -212,6 +213,15 @@ impl Scene {
             let seen = traffic.run(times.measured);
             Row { seen, pace, cpu: account::cpu(&ids) - cpu, core: account::core_busy() - core }
         })
+    }
+
+    /// Ends a subject, and waits until its ports are free: rings and queues outlive their process for a moment.
+    pub(crate) fn end(&self, running: Running) {
+        drop(running);
+        let sent_from = SocketAddr::new(self.node_side.ip(), self.node_side.port() + 1);
+        let free = || [self.edge, self.node_side, sent_from].into_iter().all(|at| UdpSocket::bind(at).is_ok());
+        let freed = self.middle().inside(|| wait_until(PATIENCE, free));
+        assert!(freed, "a subject's ports are not free again");
     }
 
     /// Has a thread of its own drive calls.

@@ -162,7 +162,7 @@ fn kamailio(scene: &Scene, stateful: bool, tuned: bool) -> Running {
     let config = repository(&format!("benches/sidebyside/peers/kamailio-{config}.cfg"));
     let kamailio = Kamailio::start_with(&scene.middle(), &config, scene.edge, &words, &flags);
     // Before all others, its one worker would keep its own timer from the cpu.
-    let rank = if stateful { Rank::Nice } else { Rank::Fifo };
+    let rank = if stateful { Rank::RoundRobin } else { Rank::Fifo };
     Running { id: kamailio.id(), rank, _process: Box::new((kamailio, dir)) }
 }
 

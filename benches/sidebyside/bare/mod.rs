@@ -98,23 +98,21 @@ impl Change {
 
 /// The listener, and one connected socket to each node.
 fn sockets(script: &Script) -> io::Result<(UdpSocket, Vec<UdpSocket>)> {
-    let open = |at: SocketAddr| {
-        let domain = socket2::Domain::for_address(at);
-        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
-        socket.set_reuse_address(true)?;
+    let open = |at: SocketAddr, shared: bool| {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::DGRAM, None)?;
+        socket.set_reuse_address(shared)?;
         socket.set_recv_buffer_size(BUFFER_BYTES)?;
         socket.set_send_buffer_size(BUFFER_BYTES)?;
         socket.set_nonblocking(true)?;
         socket.bind(&at.into())?;
         Ok::<UdpSocket, io::Error>(socket.into())
     };
-    let edge = open(script.edge)?;
     let connected = |node: &SocketAddr| {
-        let socket = open(script.node_side)?;
+        let socket = open(script.node_side, true)?;
         socket.connect(node)?;
         Ok(socket)
     };
-    Ok((edge, script.nodes.iter().map(connected).collect::<io::Result<_>>()?))
+    Ok((open(script.edge, false)?, script.nodes.iter().map(connected).collect::<io::Result<_>>()?))
 }
 
 /// An IPv4 address as the kernel takes it.

@@ -336,17 +336,23 @@ impl<D: Door> Traffic<D> {
         if came > 0 && self.paced() {
             self.now = Instant::now();
         }
+        // Of the subject's own, and none that it forwarded.
+        let mut provisional = 0;
         for nth in 0..came {
             let bytes = self.client.came(nth).bytes;
             if let Some([record, _]) = &mut self.record {
                 record.came.push(bytes.to_vec());
+            }
+            if bytes.starts_with(b"SIP/2.0 1") {
+                provisional += 1;
+                continue;
             }
             let (ok, number, method) = (bytes.starts_with(b"SIP/2.0 200 "), text::number(bytes), text::method(bytes));
             match (self.place(number).filter(|_| ok), method) {
                 (Some(place), Some(b'I')) => {
                     self.passed(place);
                     self.calls[place].moved = self.now;
-                    for (method, cseq) in [("ACK", 1), ("BYE", 2)] {
+                    for (method, cseq) in [("ACK", "1"), ("BYE", "2")] {
                         self.text.in_dialog(self.client.came(nth).bytes, method, cseq);
                         self.post_by_client();
                     }
@@ -358,7 +364,7 @@ impl<D: Door> Traffic<D> {
                 _ => self.seen.strange += 1,
             }
         }
-        self.seen.messages += came as u64;
+        self.seen.messages += came as u64 - provisional;
         if came > 0 {
             self.client.flush();
         }

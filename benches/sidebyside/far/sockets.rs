@@ -48,9 +48,12 @@ struct Lies {
 
 pub(crate) struct Sockets {
     sockets: Vec<UdpSocket>,
+    /// They point into the four vectors behind.
+    headers: Vec<libc::mmsghdr>,
     room: Vec<u8>,
-    controls: Vec<Control>,
+    _controls: Vec<Control>,
     names: Vec<libc::sockaddr_in>,
+    _bytes: Vec<libc::iovec>,
     came: Vec<Lies>,
     /// Those that wait to be sent stand first.
     joined: Vec<Joined>,
@@ -79,11 +82,17 @@ impl Sockets {
         };
         // SAFETY: an address of zeros is a valid empty one.
         let none: libc::sockaddr_in = unsafe { mem::zeroed() };
+        // SAFETY: as above.
+        let piece: libc::iovec = unsafe { mem::zeroed() };
+        let (mut room, mut controls) = (vec![0; BATCH * ROOM], vec![Control([0; CONTROL]); BATCH]);
+        let (mut names, mut bytes) = (vec![none; BATCH], vec![piece; BATCH]);
         Ok(Self {
+            headers: headers(&mut room, &mut controls, &mut names, &mut bytes),
             sockets: at.iter().map(open).collect::<io::Result<_>>()?,
-            room: vec![0; BATCH * ROOM],
-            controls: vec![Control([0; CONTROL]); BATCH],
-            names: vec![none; BATCH],
+            room,
+            _controls: controls,
+            names,
+            _bytes: bytes,
             came: Vec::new(),
             joined: Vec::new(),
             waiting: 0,
@@ -94,42 +103,48 @@ impl Sockets {
 
     /// Receives by one socket into what is left of the headers, from `first` on; how many were used.
     fn receive_by(&mut self, socket: usize, first: usize) -> usize {
-        // SAFETY: headers and pointers of zeros are valid empty ones.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        // SAFETY: as above.
-        let mut bytes: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-        for at in first..BATCH {
-            let room = &mut self.room[at * ROOM..(at + 1) * ROOM];
-            bytes[at] = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-            let header = &mut headers[at].msg_hdr;
-            header.msg_name = ptr::from_mut(&mut self.names[at]).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-            header.msg_iov = &raw mut bytes[at];
-            header.msg_iovlen = 1;
-            header.msg_control = self.controls[at].0.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL;
-        }
         let fd = self.sockets[socket].as_raw_fd();
-        let count = (BATCH - first) as u32;
-        // SAFETY: `count` headers, whose pointers lead into vectors of this door and to the array above.
-        let taken = unsafe { libc::recvmmsg(fd, &raw mut headers[first], count, libc::MSG_DONTWAIT, ptr::null_mut()) };
+        let (headers, count) = (&raw mut self.headers[first], (BATCH - first) as u32);
+        // SAFETY: `count` headers, whose pointers lead into vectors of this door.
+        let taken = unsafe { libc::recvmmsg(fd, headers, count, libc::MSG_DONTWAIT, ptr::null_mut()) };
         let taken = usize::try_from(taken).unwrap_or(0);
-        for (at, header) in headers.iter().enumerate().skip(first).take(taken) {
-            let (length, name) = (header.msg_len as usize, self.names[at]);
+        for at in first..first + taken {
+            let (header, name) = (&mut self.headers[at], self.names[at]);
+            let length = header.msg_len as usize;
             let ip = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
             let from = SocketAddrV4::new(ip, u16::from_be(name.sin_port)).into();
             // SAFETY: the kernel has written header and control data.
             let size = unsafe { segment(&header.msg_hdr) }.unwrap_or(length).max(1);
-            let pieces = (0..length).step_by(size);
-            self.came.extend(pieces.map(|part| Lies {
-                socket,
-                from,
-                at: at * ROOM + part,
-                size: size.min(length - part),
-            }));
+            header.msg_hdr.msg_controllen = CONTROL;
+            let piece = |part: usize| Lies { socket, from, at: at * ROOM + part, size: size.min(length - part) };
+            self.came.extend((0..length).step_by(size).map(piece));
         }
         taken
     }
+}
+
+/// Headers that receive into such rooms for good; all names are IPv4 addresses.
+fn headers(
+    room: &mut [u8],
+    controls: &mut [Control],
+    names: &mut [libc::sockaddr_in],
+    bytes: &mut [libc::iovec],
+) -> Vec<libc::mmsghdr> {
+    let parts = room.chunks_exact_mut(ROOM).zip(controls).zip(names).zip(bytes);
+    let header =
+        |(((room, control), name), bytes): (((&mut [u8], &mut Control), &mut libc::sockaddr_in), &mut libc::iovec)| {
+            *bytes = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+            // SAFETY: a header of zeros is a valid empty one.
+            let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = bytes;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL;
+            header
+        };
+    parts.map(header).collect()
 }
 
 /// The size of the datagrams that were joined.

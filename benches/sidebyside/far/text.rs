@@ -1,26 +1,33 @@
 //! The messages of the far side: written into one buffer, each text of a kind as long as all others of it.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
-const SDP: &str = "v=0\r\no=- 3724394400 3724394400 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
-                   m=audio 40000 RTP/AVP 8 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n";
+use memchr::memmem::Finder;
+
+/// The end of an INVITE and of its 200.
+const BODY: &[u8] = b"Content-Type: application/sdp\r\nContent-Length: 173\r\n\r\n\
+    v=0\r\no=- 3724394400 3724394400 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
+    m=audio 40000 RTP/AVP 8 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n";
+const EMPTY: &[u8] = b"\r\nContent-Length: 0\r\n\r\n";
 
 /// What lengths are varied by.
-const FILLER: &str = "xxxxxxxxxxxxxxxx";
+const FILLER: &[u8] = b"xxxxxxxxxxxxxxxx";
 
 pub(super) struct Text {
     varied: bool,
     bytes: Vec<u8>,
-    client: SocketAddr,
-    nodes: Vec<SocketAddr>,
-    edge: SocketAddr,
+    client: Vec<u8>,
+    nodes: Vec<Vec<u8>>,
+    edge: Vec<u8>,
 }
 
 impl Text {
     /// `varied`: Call-ID, branch and tag are up to sixteen bytes longer, by the call.
     pub(super) fn new(client: SocketAddr, nodes: &[SocketAddr], edge: SocketAddr, varied: bool) -> Self {
-        Self { varied, bytes: Vec::with_capacity(4_096), client, nodes: nodes.to_vec(), edge }
+        let text = |at: &SocketAddr| at.to_string().into_bytes();
+        let nodes = nodes.iter().map(text).collect();
+        Self { varied, bytes: Vec::with_capacity(4_096), client: text(&client), nodes, edge: text(&edge) }
     }
 
     /// What was written last.
@@ -30,18 +37,17 @@ impl Text {
 
     pub(super) fn invite(&mut self, call: u64) {
         let [branch, tag, id] = fillers(call, self.varied);
+        let number = digits(call);
         let Self { bytes, client, edge, .. } = self;
         bytes.clear();
-        write!(
+        add(bytes, &[b"INVITE sip:bob@", edge, b" SIP/2.0\r\nVia: SIP/2.0/UDP ", client, b";branch=z9hG4bK-i-"]);
+        add(bytes, &[&number, branch, b";rport\r\nMax-Forwards: 70\r\nFrom: \"Alice\" <sip:alice@example.net>;tag=a"]);
+        add(bytes, &[&number, tag, b"\r\nTo: <sip:bob@example.net>\r\nCall-ID: ", &number, id]);
+        add(
             bytes,
-            "INVITE sip:bob@{edge} SIP/2.0\r\nVia: SIP/2.0/UDP {client};branch=z9hG4bK-i-{call:016x}{branch};rport\r\n\
-             Max-Forwards: 70\r\nFrom: \"Alice\" <sip:alice@example.net>;tag=a{call:016x}{tag}\r\n\
-             To: <sip:bob@example.net>\r\nCall-ID: {call:016x}{id}@example.net\r\nCSeq: 1 INVITE\r\nContact: <sip:alice@{client}>\r\n\
-             User-Agent: traffic\r\nAllow: INVITE, ACK, CANCEL, OPTIONS, BYE, INFO\r\nContent-Type: application/sdp\r\n\
-             Content-Length: {}\r\n\r\n{SDP}",
-            SDP.len()
-        )
-        .expect("memory");
+            &[b"@example.net\r\nCSeq: 1 INVITE\r\nContact: <sip:alice@", client, b">\r\nUser-Agent: traffic\r\n"],
+        );
+        add(bytes, &[b"Allow: INVITE, ACK, CANCEL, OPTIONS, BYE, INFO\r\n", BODY]);
     }
 
     /// The 200 of node `at`; false if it is no request to be answered so.
@@ -69,9 +75,7 @@ impl Text {
             }
         }
         if invite {
-            let node = self.nodes[at];
-            write!(out, "Contact: <sip:{node}>\r\nContent-Type: application/sdp\r\n").expect("memory");
-            write!(out, "Content-Length: {}\r\n\r\n{SDP}", SDP.len()).expect("memory");
+            add(out, &[b"Contact: <sip:", &self.nodes[at], b">\r\n", BODY]);
         } else {
             out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
         }
@@ -79,55 +83,67 @@ impl Text {
     }
 
     /// A request along the route of a 200.
-    pub(super) fn in_dialog(&mut self, response: &[u8], method: &str, cseq: u32) {
+    pub(super) fn in_dialog(&mut self, response: &[u8], method: &str, cseq: &str) {
         let call = number(response).expect("a Call-ID of ours");
         let [branch, tag, id] = fillers(call, self.varied);
+        let number = digits(call);
         let Self { bytes: out, client, .. } = self;
-        let value = |name: &[u8]| lines(response).find_map(|line| line.strip_prefix(name));
-        out.clear();
-        write!(out, "{method} ").expect("memory");
-        let contact = value(b"Contact: <").and_then(|value| value.strip_suffix(b">\r\n")).expect("a Contact");
-        out.extend_from_slice(contact);
-        write!(
-            out,
-            " SIP/2.0\r\nVia: SIP/2.0/UDP {client};branch=z9hG4bK-{method}-{call:016x}{branch};rport\r\n\
-             Max-Forwards: 70\r\n"
-        )
-        .expect("memory");
         // Nearest first: the last Record-Route is the first Route.
-        let mut routes = [&b""[..]; 8];
-        let mut count = 0;
-        for route in lines(response).filter_map(|line| line.strip_prefix(b"Record-Route: ")) {
-            routes[count] = route;
-            count += 1;
+        let (mut routes, mut count) = ([&b""[..]; 8], 0);
+        let (mut contact, mut to) = (&b""[..], &b""[..]);
+        for line in lines(response) {
+            match line {
+                [b'R', b'e', b'c', b'o', b'r', b'd', b'-', b'R', b'o', b'u', b't', b'e', b':', b' ', route @ ..] => {
+                    routes[count] = route;
+                    count += 1;
+                }
+                [b'C', b'o', b'n', b't', b'a', b'c', b't', b':', b' ', b'<', uri @ .., b'>', b'\r', b'\n'] => {
+                    contact = uri
+                }
+                [b'T', b'o', b':', b' ', value @ ..] => to = value,
+                _ => {}
+            }
         }
-        for route in routes[..count].iter().rev() {
-            out.extend_from_slice(b"Route: ");
-            out.extend_from_slice(route);
-        }
-        write!(out, "From: \"Alice\" <sip:alice@example.net>;tag=a{call:016x}{tag}\r\nTo: ").expect("memory");
-        out.extend_from_slice(value(b"To: ").expect("a To"));
-        write!(out, "Call-ID: {call:016x}{id}@example.net\r\nCSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n")
-            .expect("memory");
+        out.clear();
+        add(out, &[method.as_bytes(), b" ", contact, b" SIP/2.0\r\nVia: SIP/2.0/UDP ", client, b";branch=z9hG4bK-"]);
+        add(out, &[method.as_bytes(), b"-", &number, branch, b";rport\r\nMax-Forwards: 70\r\n"]);
+        routes[..count].iter().rev().for_each(|route| add(out, &[b"Route: ", route]));
+        add(out, &[b"From: \"Alice\" <sip:alice@example.net>;tag=a", &number, tag, b"\r\nTo: ", to, b"Call-ID: "]);
+        add(out, &[&number, id, b"@example.net\r\nCSeq: ", cseq.as_bytes(), b" ", method.as_bytes(), EMPTY]);
     }
 }
 
+#[inline]
+fn add(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Sixteen hexadecimal digits.
+fn digits(call: u64) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(call >> (60 - 4 * at)) as usize & 15])
+}
+
 /// What the branch, the tag and the Call-ID of a call are longer by.
-fn fillers(call: u64, varied: bool) -> [&'static str; 3] {
+fn fillers(call: u64, varied: bool) -> [&'static [u8]; 3] {
     let spread = call.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let lengths = [spread, spread >> 8, spread >> 16].map(|bits| (bits & 0xff) as usize % (FILLER.len() + 1));
-    lengths.map(|length| if varied { &FILLER[..length] } else { "" })
+    lengths.map(|length| if varied { &FILLER[..length] } else { &[] })
 }
+
+/// Finds what stands before the number of a call.
+static CALL_ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\nCall-ID: "));
 
 /// The number of a message's call.
 pub(super) fn number(message: &[u8]) -> Option<u64> {
-    let hex = lines(message).find_map(|line| line.strip_prefix(b"Call-ID: "))?.get(..16)?;
-    u64::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
+    let at = CALL_ID.find(message)? + CALL_ID.needle().len();
+    let digit = |number: u64, digit: &u8| Some(number << 4 | u64::from(char::from(*digit).to_digit(16)?));
+    message.get(at..at + 16)?.iter().try_fold(0, digit)
 }
 
-/// The first letter of the method that a response answers.
+/// The first letter of the method that a response answers: behind the number in CSeq, which follows the Call-ID.
 pub(super) fn method(message: &[u8]) -> Option<u8> {
-    let line = lines(message).find_map(|line| line.strip_prefix(b"CSeq: "))?;
+    let rest = message.get(CALL_ID.find(message)? + 2..)?;
+    let line = lines(rest).find_map(|line| line.strip_prefix(b"CSeq: "))?;
     line.iter().copied().find(u8::is_ascii_uppercase)
 }
 
