@@ -23,28 +23,43 @@ const NEED_WAKEUP: u32 = 1;
 const BINDS_MAX: u32 = 1_000;
 const CALLS_MAX: u32 = 128;
 
+/// Memory of the kernel's or of our own, until this goes: a queue stays busy as long as its rings are mapped.
+struct Mapping {
+    base: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: the mapping is nobody else's.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn new(bytes: usize, fd: RawFd, page: i64) -> io::Result<Self> {
+        let kind = if fd < 0 { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh mapping, no address asked for.
+        let map = unsafe { libc::mmap(ptr::null_mut(), bytes, access, kind | libc::MAP_POPULATE, fd, page) };
+        if map == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { base: map.cast(), bytes }) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length, and gone with whoever used it.
+        unsafe { libc::munmap(self.base.cast(), self.bytes) };
+    }
+}
+
 /// Frames, and which of them are free.
 pub(crate) struct Frames {
-    base: *mut u8,
+    area: Mapping,
     count: u32,
     pub(crate) free: Vec<u64>,
 }
 
-// SAFETY: the mapping is nobody else's.
-unsafe impl Send for Frames {}
-
-fn map(bytes: usize, fd: RawFd, page: i64) -> io::Result<*mut u8> {
-    let kind = if fd < 0 { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
-    let access = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a fresh mapping, no address asked for.
-    let map = unsafe { libc::mmap(ptr::null_mut(), bytes, access, kind | libc::MAP_POPULATE, fd, page) };
-    if map == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(map.cast()) }
-}
-
 impl Frames {
     pub(crate) fn new(count: u32) -> io::Result<Self> {
-        let base = map(count as usize * FRAME, -1, 0)?;
-        Ok(Self { base, count, free: (0..u64::from(count)).rev().map(|at| at * FRAME as u64).collect() })
+        let area = Mapping::new(count as usize * FRAME, -1, 0)?;
+        Ok(Self { area, count, free: (0..u64::from(count)).rev().map(|at| at * FRAME as u64).collect() })
     }
 
     /// The whole frame that address `at` lies in, and where in it that is.
@@ -52,14 +67,14 @@ impl Frames {
     pub(crate) fn around(&mut self, at: u64) -> (&mut [u8], usize) {
         let (first, within) = (at as usize & !(FRAME - 1), at as usize & (FRAME - 1));
         // SAFETY: the kernel names frames of the area only, and uses none that it has handed over.
-        (unsafe { std::slice::from_raw_parts_mut(self.base.add(first), FRAME) }, within)
+        (unsafe { std::slice::from_raw_parts_mut(self.area.base.add(first), FRAME) }, within)
     }
 
     /// `len` bytes from address `at` on.
     #[inline]
     pub(crate) fn bytes(&self, at: u64, len: usize) -> &[u8] {
         // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts(self.base.add(at as usize), len) }
+        unsafe { std::slice::from_raw_parts(self.area.base.add(at as usize), len) }
     }
 
     #[inline]
@@ -75,6 +90,7 @@ pub(crate) struct Ring<T> {
     flags: *const AtomicU32,
     entries: *mut T,
     next: u32,
+    _mapping: Mapping,
 }
 
 // SAFETY: the pointers lead into a mapping of its own; the other side is the kernel.
@@ -82,7 +98,8 @@ unsafe impl<T: Send> Send for Ring<T> {}
 
 impl<T: Copy> Ring<T> {
     fn map(fd: RawFd, page: i64, at: &libc::xdp_ring_offset) -> io::Result<Self> {
-        let base = map(at.desc as usize + ENTRIES as usize * size_of::<T>(), fd, page)?;
+        let mapping = Mapping::new(at.desc as usize + ENTRIES as usize * size_of::<T>(), fd, page)?;
+        let base = mapping.base;
         // SAFETY: the kernel's offsets lie within the mapping.
         unsafe {
             Ok(Self {
@@ -91,6 +108,7 @@ impl<T: Copy> Ring<T> {
                 flags: base.add(at.flags as usize).cast(),
                 entries: base.add(at.desc as usize).cast(),
                 next: 0,
+                _mapping: mapping,
             })
         }
     }
@@ -168,7 +186,7 @@ impl Xsk {
         if first.is_none() {
             // SAFETY: numbers only, for which zeros are valid.
             let mut area: libc::xdp_umem_reg = unsafe { std::mem::zeroed() };
-            area.addr = frames.base as u64;
+            area.addr = frames.area.base as u64;
             area.len = u64::from(frames.count) * FRAME as u64;
             area.chunk_size = FRAME as u32;
             area.headroom = HEAD_ROOM;

@@ -1,6 +1,7 @@
 //! The bare forwarder over AF_XDP: frames of two links in one area, changed where they lie, under headers made beforehand.
 //!
-//! Sleeps in poll when there is nothing at either link, or looks on and on.
+//! Sleeps in poll when there is nothing at either link, or asks it on and on: a thread that never calls the kernel is
+//! taken off its cpu from time to time, whatever its priority.
 
 #![expect(unsafe_code, reason = "poll(2)")]
 
@@ -67,9 +68,10 @@ pub(super) fn forward(script: &Script, map: &Map, busy: bool) -> io::Result<()> 
             let (start, len) = map.response(slot, start, len);
             (start, len, &to_client)
         });
-        if requests + responses == 0 && !busy {
+        if requests + responses == 0 {
+            let wait_ms = if busy { 0 } else { -1 };
             // SAFETY: an array and its length.
-            unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, -1) };
+            unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, wait_ms) };
         }
     }
 }

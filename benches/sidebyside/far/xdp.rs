@@ -35,6 +35,7 @@ impl Link {
 }
 
 pub(crate) struct Wire {
+    // Closed before its frames go.
     socket: Xsk,
     frames: Frames,
     link: Link,
