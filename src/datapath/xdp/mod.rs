@@ -108,6 +108,18 @@ impl Xdp {
         Ok(this)
     }
 
+    /// The region of frames that packets leave from without being copied.
+    #[must_use]
+    pub fn frames(&self) -> &'static Pool {
+        self.lane.frames()
+    }
+
+    /// Closes the slow path's sockets; the queues go on, for another one of the same worker.
+    #[must_use]
+    pub fn into_lane(self) -> Lane {
+        self.lane.recounted()
+    }
+
     /// The address of a local port.
     #[must_use]
     pub fn local(&self, port: PortId) -> Option<SocketAddr> {
