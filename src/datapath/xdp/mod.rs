@@ -14,6 +14,7 @@ mod frame;
 mod lane;
 mod program;
 mod ring;
+mod rules;
 mod socket;
 mod ways;
 
