@@ -118,14 +118,14 @@ impl Draft<'_> {
     /// came from.
     fn flow_of_client(&self) -> Option<SocketAddr> {
         let Incoming { bytes, message, .. } = *self.incoming;
-        if self.back.straight && message.record_route.is_empty() && self.contact_is_sent_by() {
+        if self.back.straight && message.record_route().is_empty() && self.contact_is_sent_by() {
             return None;
         }
         let client = self.client();
-        let (lines, header) = if message.record_route.is_empty() {
-            (&message.contact, Header::Contact)
+        let (lines, header) = if message.record_route().is_empty() {
+            (message.contact(), Header::Contact)
         } else {
-            (&message.record_route, Header::RecordRoute)
+            (message.record_route(), Header::RecordRoute)
         };
         (self.first_address(bytes, lines, header) != Some(client)).then_some(client)
     }
@@ -135,7 +135,7 @@ impl Draft<'_> {
     #[inline]
     fn contact_is_sent_by(&self) -> bool {
         let Incoming { bytes, message, .. } = *self.incoming;
-        let Some(uri) = message.contact.first.value.of(bytes).strip_prefix(b"<sip:") else { return false };
+        let Some(uri) = message.contact().first.value.of(bytes).strip_prefix(b"<sip:") else { return false };
         let Some(at) = find(uri, b'@') else { return false };
         let Some((user, rest)) = uri.split_at_checked(at) else { return false };
         let sent_by = message.via.sent_by.of(bytes);
@@ -153,7 +153,7 @@ impl Draft<'_> {
         if self.back.rport.is_some() {
             return source;
         }
-        match self.first_address(bytes, &message.contact, Header::Contact) {
+        match self.first_address(bytes, message.contact(), Header::Contact) {
             Some(contact) if contact.ip() == source.ip() => contact,
             _ => SocketAddr::new(source.ip(), self.back.port),
         }
@@ -171,8 +171,8 @@ impl Draft<'_> {
     /// Whether Route, else the request-URI, leads to an address by itself.
     fn points_to(&self, to: SocketAddr) -> bool {
         let Incoming { bytes, message, .. } = *self.incoming;
-        let mut routes = sip::values(bytes, &message.route, Header::Route, &self.shard.watch);
-        match routes.nth(self.course.pops).filter(|_| !message.route.is_empty()) {
+        let mut routes = sip::values(bytes, message.route(), Header::Route, &self.shard.watch);
+        match routes.nth(self.course.pops).filter(|_| !message.route().is_empty()) {
             Some(next) => literal(next.span.of(bytes)) == Some(to),
             None => match self.course.uri {
                 NewUri::Restored { original, .. } => {
@@ -212,8 +212,8 @@ impl Draft<'_> {
 
     fn supports_path(&self) -> bool {
         let Incoming { bytes, message, .. } = *self.incoming;
-        !message.supported.is_empty()
-            && sip::values(bytes, &message.supported, Header::Supported, &self.shard.watch)
+        !message.supported().is_empty()
+            && sip::values(bytes, message.supported(), Header::Supported, &self.shard.watch)
                 .any(|value| value.span.of(bytes).eq_ignore_ascii_case(b"path"))
     }
 }

@@ -132,7 +132,7 @@ impl Core {
             return self.searched(incoming, course);
         }
         // A client's request without a cookie of ours, or with nothing but our pair in Route.
-        let cookie = if message.route.is_empty() {
+        let cookie = if message.route().is_empty() {
             None
         } else if let Some((user, lines)) = self.own_pair(incoming) {
             (course.pops, course.own_lines) = (2, Some(lines));
@@ -203,7 +203,7 @@ impl Core {
             Scheme::Urn | Scheme::Other => return Err(Refusal::Answer(416)),
         }
         // ACK and CANCEL may not carry it (8.2.2.3), and refusing them would tear the call.
-        if !incoming.message.proxy_require.is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel) {
+        if !incoming.message.proxy_require().is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel) {
             return Err(Refusal::BadExtension);
         }
         Ok(())

@@ -79,7 +79,7 @@ impl Core {
         let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge)
             && !(self.shared.site.port(port).is_some_and(|port| port.node) && self.state.plan.is_cluster(to.ip()));
         let masked = code == 503 && !self.relays_503(sender.and_then(|sender| sender.node));
-        let restored = !message.contact.is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
+        let restored = !message.contact().is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
         packet.truncate(usize::from(message.end));
         if from_node && to_edge && (masked || restored) {
             if let Err(error) = self.change(edit, packet, message, own, (masked, restored)) {
@@ -180,7 +180,7 @@ impl Core {
     #[cold]
     fn restore_contacts(&self, edit: &mut Edit, bytes: &[u8], message: &Message) {
         let site = &self.shared.site;
-        for value in sip::values(bytes, &message.contact, Header::Contact, &self.watch).take(CONTACTS_MAX) {
+        for value in sip::values(bytes, message.contact(), Header::Contact, &self.watch).take(CONTACTS_MAX) {
             let text = value.span.of(bytes);
             let Some(address) = uri::name_addr(text) else { continue };
             let Some(contact) = uri::parse(address.uri.of(text)) else { continue };

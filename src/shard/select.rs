@@ -117,7 +117,7 @@ fn key<'a>(
         }
         KeyBy::Header(name) => {
             let at = watched.iter().position(|own| own.eq_ignore_ascii_case(name))?;
-            let line = message.watched.get(at).filter(|lines| !lines.is_empty())?;
+            let line = message.watched().get(at).filter(|lines| !lines.is_empty())?;
             Some(line.first.value.of(bytes)).filter(|value| !value.is_empty() && value.len() <= KEY_MAX)
         }
     }
@@ -125,11 +125,11 @@ fn key<'a>(
 
 /// The Call-ID that the Replaces or Join of an INVITE names (RFC 3891, RFC 3911).
 fn replaced<'a>(bytes: &'a [u8], message: &Message, watch: &Watch) -> Option<&'a [u8]> {
-    if message.replaces.is_empty() && message.join.is_empty() || message.method() != Some(Method::Invite) {
+    if message.replaces().is_empty() && message.join().is_empty() || message.method() != Some(Method::Invite) {
         return None;
     }
     let (lines, header) =
-        if message.replaces.is_empty() { (&message.join, Header::Join) } else { (&message.replaces, Header::Replaces) };
+        if message.replaces().is_empty() { (message.join(), Header::Join) } else { (message.replaces(), Header::Replaces) };
     let value = sip::values(bytes, lines, header, watch).next()?.span.of(bytes);
     let call = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     (!call.is_empty()).then_some(call)
@@ -213,7 +213,7 @@ impl Core {
     fn anew(&self, set: &NodeSet, incoming: &Incoming<'_>, hash: u64, mark: Option<Mark>) -> Result<Chosen, NoNode> {
         let Incoming { message, method, now_ms, .. } = *incoming;
         let by = set.keys.by(method as u8);
-        let named = !message.replaces.is_empty() || !message.join.is_empty();
+        let named = !message.replaces().is_empty() || !message.join().is_empty();
         let spread = if *by == KeyBy::CallId && !named { incoming.call } else { self.spread(by, incoming) };
         let begins = begins(incoming);
         // What is repeated after its final response is as good as new.

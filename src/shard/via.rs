@@ -118,7 +118,7 @@ pub(super) fn loop_mark(
     let number = u64::from(message.cseq.number).wrapping_mul(ODD);
     let mut hash = mix(mix(seed ^ number, uri), message.from.tag.of(bytes));
     if let Some(skip) = skip {
-        for value in sip::values(bytes, &message.route, Header::Route, watch).skip(skip) {
+        for value in sip::values(bytes, message.route(), Header::Route, watch).skip(skip) {
             hash = mix(hash, value.span.of(bytes));
         }
     }

@@ -14,7 +14,7 @@ mod sse2 {
     use safe_arch::{
         add_i8_m128i, add_saturating_u8_m128i, bitand_m128i, bitandnot_m128i, bitor_m128i, cmp_eq_mask_i8_m128i,
         load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i, pack_i16_to_u8_m128i, set_splat_i8_m128i,
-        set_splat_i16_m128i, shl_imm_u16_m128i, shr_imm_u16_m128i, sub_i8_m128i, sub_saturating_u8_m128i,
+        set_splat_i16_m128i, shl_imm_u16_m128i, shr_imm_u16_m128i, sub_i8_m128i,
     };
 
     /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
@@ -45,10 +45,10 @@ mod sse2 {
             Self(cmp_eq_mask_i8_m128i(min_u8_m128i(self.0, set_splat_i8_m128i(byte as i8)), self.0))
         }
 
-        /// Which bytes are at most CR: by an operation less than `up_to`.
+        /// Which bytes are CR, LF or one of the control characters from BS to SI: by two operations.
         #[inline(always)]
-        pub(in crate::sip) fn control(self) -> Self {
-            Self(sub_saturating_u8_m128i(self.0, set_splat_i8_m128i(b'\r' as i8))).eq(0)
+        pub(in crate::sip) fn breaks(self) -> Self {
+            Self(bitand_m128i(self.0, set_splat_i8_m128i(0xf8_u8 as i8))).eq(0x08)
         }
 
         /// Which bytes are from `low` to `high`.
@@ -152,8 +152,8 @@ mod portable {
             self.map(|own| own <= byte)
         }
 
-        pub(in crate::sip) fn control(self) -> Self {
-            self.up_to(b'\r')
+        pub(in crate::sip) fn breaks(self) -> Self {
+            self.map(|own| (0x08..=0x0f).contains(&own))
         }
 
         pub(in crate::sip) fn within(self, low: u8, high: u8) -> Self {
@@ -227,7 +227,7 @@ mod tests {
                 for high in [byte, byte.saturating_add(3), 0x7e] {
                     assert_eq!(sse2.beyond(byte.min(high), high).bits(), portable.beyond(byte.min(high), high).bits());
                 }
-                assert_eq!(sse2.control().bits(), portable.control().bits());
+                assert_eq!(sse2.breaks().bits(), portable.breaks().bits());
                 assert_eq!(sse2.plus(byte).eq(0).bits(), portable.plus(byte).eq(0).bits());
                 assert_eq!(sse2.within(byte, 255).bits(), portable.within(byte, 255).bits());
                 assert_eq!(sse2.within(byte / 2, byte).bits(), portable.within(byte / 2, byte).bits());
