@@ -10,7 +10,7 @@ use crate::packet::PortId;
 use crate::sip::{self, Header, Lines, Scheme, Text, uri};
 
 use super::block::Block;
-use super::digits::{behind, find};
+use super::digits::behind;
 use super::request::{Course, Incoming, NewUri, Party};
 use super::rewrite::Draft;
 
@@ -136,14 +136,16 @@ impl Draft<'_> {
     fn contact_is_sent_by(&self) -> bool {
         let Incoming { bytes, message, .. } = *self.incoming;
         let Some(uri) = message.contact().first.value.of(bytes).strip_prefix(b"<sip:") else { return false };
-        let Some(at) = find(uri, b'@') else { return false };
-        let Some((user, rest)) = uri.split_at_checked(at) else { return false };
+        // What ends a user part, or what no plain one holds.
+        const STOPS: &[u8; 5] = b"@>;?,";
+        let near = uri.first_chunk().and_then(|chunk| sip::first_of(chunk, STOPS));
+        let Some(at) = near.or_else(|| uri.iter().position(|byte| STOPS.contains(byte))) else { return false };
+        let Some((b"@", rest)) = uri.get(at..).and_then(|rest| rest.split_at_checked(1)) else { return false };
         let sent_by = message.via.sent_by.of(bytes);
-        let behind = rest.get(1..).and_then(|rest| behind(rest, sent_by));
+        let behind = behind(rest, sent_by);
         // What else could stand behind might lead elsewhere: maddr, transport, a second `@`.
         let plain: [&[u8]; 3] = [b">", b";transport=udp>", b";ob>"];
         behind.is_some_and(|behind| plain.iter().any(|plain| behind.starts_with(plain)))
-            && !user.iter().any(|byte| matches!(byte, b'>' | b';' | b'?' | b','))
     }
 
     /// Where the client is reached: its source, or its Contact's port where it listens on another

@@ -10,7 +10,7 @@ use crate::packet::{Egress, Packet, PeerId, PortId};
 use crate::sip::{self, Edit, EditError, Fault, Header, Message, Rport, Span, Text, Via, uri};
 
 use super::Core;
-use super::digits::{last_of, number_at_end, quad_at, same};
+use super::digits::{AHEAD, last_of, number_at_end, quad_of, same};
 use super::verdict::{DropReason, Tally, Verdict};
 use super::via::{Branch, Reading};
 
@@ -267,14 +267,14 @@ fn plain_home(bytes: &[u8], lines: Span) -> Option<SocketAddr> {
     // The upper half of sixteen bytes is shorter than an address.
     let last = value.last_chunk::<16>()?;
     let len = 15 - last_of(*last.first_chunk()?, b'=')?;
-    let (ip, ip_len) = quad_at(bytes.get(usize::from(lines.end).checked_sub(len + 2)?..)?)?;
+    let ip = quad_of(bytes.get(usize::from(lines.end).checked_sub(len + 2 + AHEAD)?..)?.first_chunk()?, len)?;
     let rest = value.get(..value.len() - len)?.strip_suffix(b";received=")?;
     let last = *rest.last_chunk::<8>()?;
     let digits = 7 - last_of(last, b'=')?;
     let port = number_at_end(last, (1..=5).contains(&digits).then_some(digits)?)?;
     let port = u16::try_from(port).ok()?;
     let named = rest.get(..rest.len() - digits)?.ends_with(b";rport=");
-    (named && ip_len == len).then_some(SocketAddr::new(ip.into(), port))
+    named.then_some(SocketAddr::new(ip.into(), port))
 }
 
 /// Where the Via below ours sends a response (18.2.2, RFC 3581).

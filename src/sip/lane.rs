@@ -65,6 +65,22 @@ fn both(chunk: &[u8; 2 * WIDTH], stop: impl Fn(Lane) -> Lane) -> u32 {
     lanes.iter().rev().fold(0, |bits, lane| bits << WIDTH | stop(Lane::new(lane)).bits())
 }
 
+/// Where `byte` stands in `text`, one bit each, the lowest for the first.
+#[inline]
+#[must_use]
+pub fn places(text: &[u8; WIDTH], byte: u8) -> u32 {
+    Lane::new(text).eq(byte).bits()
+}
+
+/// Where the first of some bytes stands in `text`.
+#[inline]
+#[must_use]
+pub fn first_of<const N: usize>(text: &[u8; WIDTH], some: &[u8; N]) -> Option<usize> {
+    let lane = Lane::new(text);
+    let bits = some.iter().fold(Lane::splat(0), |all, byte| all.or(lane.eq(*byte))).bits();
+    (bits != 0).then_some(bits.trailing_zeros() as usize)
+}
+
 /// Whether `text` holds one of two bytes.
 #[inline]
 #[must_use]

@@ -182,13 +182,9 @@ fn other_name(view: impl View, at: usize, watch: &Watch) -> Option<(Header, usiz
 /// Whether CRLF stands at `at` and, as far as a glance tells, no fold behind it.
 #[inline(always)]
 fn ends_line(view: impl View, at: usize) -> bool {
-    const CRLF: u32 = u32::from_le_bytes(*b"\0\0\r\n");
     // Of white space and few other bytes these bits leave nothing.
-    const NO_FOLD: u32 = 0xd6;
-    let Some(chunk) = view.chunk(at) else { return false };
-    let word = u32::from_le_bytes(*chunk) & (NO_FOLD << 16 | 0xffff);
-    // CR and LF are subtracted, one of them shows as a number out of bounds; so does none behind.
-    word.rotate_left(16).wrapping_sub(CRLF + 1) < NO_FOLD
+    const NO_FOLD: u8 = 0xd6;
+    view.chunk(at) == Some(b"\r\n") && view.byte(at + 2).is_some_and(|behind| behind & NO_FOLD != 0)
 }
 
 /// Finds line ends, front to back, without a look at what stands between them: so no line waits for
