@@ -176,7 +176,12 @@ impl Packet {
     /// them moves once. False, and nothing done, if there is too little room, or no such places.
     #[inline]
     #[must_use]
-    pub fn recast(&mut self, (at, text): (usize, &[u8]), (behind, further): (usize, &[u8]), gone: Range<usize>) -> bool {
+    pub fn recast(
+        &mut self,
+        (at, text): (usize, &[u8]),
+        (behind, further): (usize, &[u8]),
+        gone: Range<usize>,
+    ) -> bool {
         let (start, cut, grown) = (self.start as usize, gone.len(), text.len() + further.len());
         let ordered = at <= behind && behind <= gone.start && gone.start <= gone.end && gone.end <= self.len as usize;
         if !ordered || grown > start + cut {

@@ -128,8 +128,11 @@ fn replaced<'a>(bytes: &'a [u8], message: &Message, watch: &Watch) -> Option<&'a
     if message.replaces().is_empty() && message.join().is_empty() || message.method() != Some(Method::Invite) {
         return None;
     }
-    let (lines, header) =
-        if message.replaces().is_empty() { (message.join(), Header::Join) } else { (message.replaces(), Header::Replaces) };
+    let (lines, header) = if message.replaces().is_empty() {
+        (message.join(), Header::Join)
+    } else {
+        (message.replaces(), Header::Replaces)
+    };
     let value = sip::values(bytes, lines, header, watch).next()?.span.of(bytes);
     let call = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     (!call.is_empty()).then_some(call)
