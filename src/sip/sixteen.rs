@@ -316,6 +316,7 @@ mod tests {
             let word = u64::from(first) << 13 | 0x0123_4567;
             let words = (super::Lane::of_words(word, !word), portable::Lane::of_words(word, !word));
             assert_eq!(words.0.bytes(), words.1.bytes());
+            assert_eq!(super::Lane::splat(first).bytes(), portable::Lane::splat(first).bytes());
             let nibbles = bytes.map(|byte| byte & 15);
             let few = (super::Lane::new(&nibbles).above(9), portable::Lane::new(&nibbles).above(9));
             assert_eq!(few.0.bits(), few.1.bits());
