@@ -130,7 +130,6 @@ pub(crate) fn of_figure(figure: &str) -> Option<&'static [&'static str]> {
         "3.1" => &["uring-tuned", "trains-tuned", "half-uring", "half-trains", "trains-varied", "half-varied"],
         "3.2" => &["xdp-uring", "latency-busy", "latency-asleep"],
         "3.3" => &["uring-tuned", "uring-default", "trains-tuned", "trains-default", "xdp-tuned", "xdp-default"],
-        "3.5" => &["generators"],
         "3.7" => &["nodes-1000"],
         _ => return None,
     })

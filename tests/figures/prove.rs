@@ -19,6 +19,7 @@ mod cycles;
 mod generator;
 mod health;
 mod spread;
+mod trunk;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,11 +43,12 @@ fn main() -> ExitCode {
         "2.3" => health::finds_lost_nodes(std::env::args().nth(2).as_deref()),
         "2.4" => health::switches_pairs(),
         "2.5" => cycles::run(1_000, 100),
+        "3.4" => trunk::run(),
         "3.6" => bypass::carries(10_000_000),
         "bypass-cost" => bypass::compare(5, 600_000),
         _ => {
             eprintln!(
-                "no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5, 3.6 and bypass-cost"
+                "no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5, 3.4, 3.6 and bypass-cost"
             );
             return ExitCode::from(2);
         }

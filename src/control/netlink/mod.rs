@@ -4,6 +4,7 @@
 //! posts the snapshots made here to workers that bypass the kernel's stack. Also keeps neighbours
 //! fresh that only those workers send to, since the kernel sees none of it.
 
+mod apart;
 mod message;
 mod table;
 
@@ -19,6 +20,8 @@ use tokio::io::unix::AsyncFd;
 
 use crate::packet::Hops;
 use table::Table;
+
+pub use apart::NextHops;
 
 /// Changes of links, neighbours, and routes of both families.
 const GROUPS: u32 = 1 | 4 | 0x40 | 0x400;

@@ -14,6 +14,7 @@ use super::bpf::{Attach, Link, Map, MapKind, Program};
 use super::device;
 use super::lane::Lane;
 use super::program::{KEY_BYTES, key, program};
+use super::rules;
 use super::socket::{Passing, Queue, Socket, Umem};
 use crate::packet::Pool;
 
@@ -103,6 +104,19 @@ impl Bypass {
         this.passing = Passing::Copy;
         let lanes = this.lanes_apart(options, homes)?;
         Ok((this, lanes))
+    }
+
+    /// Of `ports`, each beside the queue of the worker that holds it, those that at none of the
+    /// interfaces a rule of the NIC brings there.
+    #[must_use]
+    pub fn without_rule(&self, ports: &[(SocketAddr, u32)]) -> Vec<SocketAddr> {
+        let mut interfaces = self.interfaces.iter();
+        let Some(first) = interfaces.next() else { return Vec::new() };
+        let missing = rules::missing(&first.name, ports);
+        interfaces.fold(missing, |left, interface| {
+            let here = rules::missing(&interface.name, ports);
+            left.into_iter().filter(|port| here.contains(port)).collect()
+        })
     }
 
     /// What was chosen, for the log.
