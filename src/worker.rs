@@ -80,7 +80,7 @@ pub struct Ledger {
 }
 
 /// Names of the ledger's figures, in order.
-pub const LEDGER: [&str; 28] = [
+pub const LEDGER: [&str; 29] = [
     "turns",
     "datagrams_received",
     "datagrams_truncated",
@@ -96,6 +96,7 @@ pub const LEDGER: [&str; 28] = [
     "icmp_errors",
     "events_lost",
     "receive_stalls",
+    "receives_starved",
     "receives_rearmed",
     "connects_failed",
     "system_calls",
@@ -361,6 +362,7 @@ impl<D: Datapath> Worker<D> {
             counts.icmp,
             counts.events_lost,
             counts.stalls,
+            counts.starved,
             counts.rearmed,
             counts.connects_failed,
             counts.syscalls,

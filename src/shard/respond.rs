@@ -66,12 +66,12 @@ impl Core {
             }
             let method = message.cseq.method.of(bytes);
             if code >= 200 && leaves_mark(method) {
-                self.settle(now_ms, sender.node, bytes, message);
-                if let Some(line) = line.filter(|_| method == b"INVITE") {
-                    line.call_answered();
-                    if code == 503 {
-                        line.call_refused(now_ms, retry_after_s(bytes, message));
-                    }
+                // A node sends a final response again until it is acknowledged: that is one call still.
+                let first = self.settle(now_ms, sender.node, bytes, message);
+                match line.filter(|_| first && method == b"INVITE") {
+                    Some(line) if code == 503 => line.call_refused(now_ms, retry_after_s(bytes, message)),
+                    Some(line) => line.call_answered(),
+                    None => {}
                 }
             }
         }
@@ -158,15 +158,15 @@ impl Core {
         Some((removed, next.span))
     }
 
-    /// The final response has passed: the mark of its request ends in 32 s.
+    /// The final response has passed: the mark of its request ends in 32 s. False if it had passed before.
     #[inline]
-    fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) {
+    fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) -> bool {
         let plan = &self.state.plan;
         let settle = |set| self.shared.marks.settle(self.mark_hash(set, bytes, message), now_ms);
         match node.and_then(|ix| plan.node(ix)).and_then(|node| plan.set(node.set)) {
             Some(set) if plan.sets.len() == 1 => settle(set),
             // Nodes of several sets may share an address, or one may answer from another port.
-            Some(_) | None => plan.sets.iter().for_each(settle),
+            Some(_) | None => plan.sets.iter().fold(false, |first, set| settle(set) | first),
         }
     }
 
