@@ -23,6 +23,9 @@ use sipring::shard::{Asks, HostName, Lookup, State};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// A name, and the questions for it with who asked them.
+type Held = (String, Vec<(Vec<u8>, SocketAddr)>);
+
 /// A name server whose records a test changes; it counts the questions for A records.
 #[derive(Clone)]
 struct NameServer {
@@ -31,7 +34,7 @@ struct NameServer {
     asked: Arc<Mutex<HashMap<String, u32>>>,
     socket: Arc<UdpSocket>,
     /// A name whose questions are not answered yet, and those questions.
-    held: Arc<Mutex<(String, Vec<(Vec<u8>, SocketAddr)>)>>,
+    held: Arc<Mutex<Held>>,
 }
 
 impl NameServer {
