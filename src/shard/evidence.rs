@@ -4,7 +4,7 @@
 //! one plan and mailed with it, so no reload can mix up endpoints. Judges nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::packet::{PeerId, WorkerId};
 
@@ -12,6 +12,9 @@ use super::seen::Seen;
 
 /// Longest time that a node may ask to be left alone by Retry-After, seconds.
 pub const RETRY_AFTER_MAX_S: u32 = 30;
+
+/// ICMP errors of one worker whose endpoints are remembered one by one.
+const RUNG: usize = 32;
 
 /// Classes of responses: 1xx to 6xx.
 pub const CLASSES: usize = 6;
@@ -103,6 +106,8 @@ pub struct Testimony {
     lines: Box<[Line]>,
     /// ICMP errors of all endpoints: control looks closer when it has grown.
     alarms: AtomicU64,
+    /// The endpoints of the last of them, in turn.
+    rung: [AtomicU16; RUNG],
     /// Shared with the testimony before, which the same worker wrote: what was counted is not lost.
     seen: Box<[Arc<Seen>]>,
 }
@@ -116,7 +121,7 @@ impl Testimony {
                 line.seen = at;
             }
         }
-        Self { lines, alarms: AtomicU64::new(0), seen }
+        Self { lines, alarms: AtomicU64::new(0), rung: [const { AtomicU16::new(0) }; RUNG], seen }
     }
 
     /// What is testified of `peer`; none if that is no endpoint.
@@ -129,8 +134,23 @@ impl Testimony {
     pub(super) fn unreachable(&self, peer: PeerId) {
         if let Some(line) = self.line(peer) {
             add(&line.unreachable);
-            self.alarms.store(self.alarms.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+            let alarms = self.alarms.load(Ordering::Relaxed);
+            if let Some(place) = self.rung.get(alarms as usize % RUNG) {
+                place.store(peer.0, Ordering::Relaxed);
+            }
+            self.alarms.store(alarms + 1, Ordering::Release);
         }
+    }
+
+    /// Tells the endpoints of the ICMP errors since there were `before`; then how many there are. What
+    /// is beyond what is remembered is left out.
+    fn rung_since(&self, before: u64, mut tell: impl FnMut(PeerId)) -> u64 {
+        let now = self.alarms.load(Ordering::Acquire);
+        for alarm in now.saturating_sub(RUNG as u64).max(before)..now {
+            let place = self.rung.get(alarm as usize % RUNG);
+            place.into_iter().for_each(|place| tell(PeerId(place.load(Ordering::Relaxed))));
+        }
+        now
     }
 
     /// A request leaves for `peer`; `inside`: inside a dialog, with the hash of its Call-ID.
@@ -240,6 +260,20 @@ impl Evidence {
         self.workers.iter().map(|testimony| testimony.alarms.load(Ordering::Acquire)).sum()
     }
 
+    /// The endpoints that ICMP errors came back from since `heard` was renewed by this: by worker, how
+    /// many errors there were. Of very many at once, some are left to a look at all endpoints.
+    #[must_use]
+    pub fn rung(&self, heard: &mut Vec<u64>) -> Vec<PeerId> {
+        heard.resize(self.workers.len(), 0);
+        let mut peers = Vec::new();
+        for (testimony, heard) in self.workers.iter().zip(heard) {
+            *heard = testimony.rung_since(*heard, |peer| peers.push(peer));
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+    }
+
     /// About how many calls had requests inside a dialog with an endpoint in the last one to two
     /// minutes; none if they are not counted.
     #[must_use]
@@ -301,6 +335,21 @@ mod tests {
         }
         assert!(evidence.dialogs(PeerId(2), 6_000).is_some_and(|count| count.abs_diff(300) < 15));
         assert_eq!(evidence.dialogs(PeerId(1), 6_000), None);
+    }
+
+    #[test]
+    fn who_icmp_errors_came_back_from_is_told_once_and_of_a_storm_the_last() {
+        let evidence = Evidence::new(2, 100, Vec::new());
+        let (one, other) = (evidence.of(WorkerId(0)), evidence.of(WorkerId(1)));
+        let mut heard = Vec::new();
+        assert!(evidence.rung(&mut heard).is_empty());
+        [7, 3, 7].into_iter().for_each(|peer| one.unreachable(PeerId(peer)));
+        [3, 100].into_iter().for_each(|peer| other.unreachable(PeerId(peer)));
+        assert_eq!(evidence.rung(&mut heard), [PeerId(3), PeerId(7)]);
+        assert!(evidence.rung(&mut heard).is_empty());
+        (0..100).for_each(|peer| one.unreachable(PeerId(peer)));
+        assert_eq!(evidence.rung(&mut heard), (100 - RUNG as u16..100).map(PeerId).collect::<Vec<_>>());
+        assert_eq!((evidence.rung(&mut heard).len(), evidence.alarms()), (0, 104));
     }
 
     #[test]

@@ -142,10 +142,20 @@ impl Monitors {
         true
     }
 
-    /// Looks at what workers testify: `account` tells it of an endpoint, and until when that wants to
-    /// be left alone.
-    pub(super) fn look(&mut self, now_us: u64, account: impl Fn(PeerId) -> (Account, u64)) {
-        for at in 0..self.ends.len() as u16 {
+    /// All endpoints.
+    pub(super) fn all(&self) -> impl Iterator<Item = PeerId> + use<> {
+        (0..self.ends.len() as u16).map(PeerId)
+    }
+
+    /// Looks at what workers testify of some endpoints: `account` tells it, and until when that one wants
+    /// to be left alone.
+    pub(super) fn look(
+        &mut self,
+        now_us: u64,
+        peers: impl Iterator<Item = PeerId>,
+        account: impl Fn(PeerId) -> (Account, u64),
+    ) {
+        for PeerId(at) in peers {
             let (told, left_alone_us) = account(PeerId(at));
             let mut suspicion = None;
             self.touch(at, now_us, |monitor, _, _| suspicion = monitor.observe(now_us, &told, left_alone_us));

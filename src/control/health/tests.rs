@@ -149,7 +149,7 @@ impl Scene {
     fn look(&mut self) {
         let (plan, accounts) = (self.monitors.plan().clone(), &self.accounts);
         let of = |peer: PeerId| plan.endpoints.peers.get(usize::from(peer.0)).and_then(|addr| accounts.get(addr));
-        self.monitors.look(self.now_us, |peer| of(peer).copied().unwrap_or_default());
+        self.monitors.look(self.now_us, self.monitors.all(), |peer| of(peer).copied().unwrap_or_default());
     }
 
     /// How long until `holds` does, at most `limit_us`.
