@@ -69,11 +69,13 @@ impl Buffers {
     }
 }
 
-/// Requests to one node that leave as one train; points into buffers, and is pointed to until they are submitted.
+/// What leaves to one peer as one; points into buffers, and is pointed to until it has been submitted.
 struct Train {
     bytes: [libc::iovec; BATCH],
     count: usize,
     size: usize,
+    /// The last may be shorter, and then is the last.
+    ended: bool,
     control: [u64; 4],
     header: libc::msghdr,
 }
@@ -87,7 +89,7 @@ struct Forwarder<'a> {
     edge: Fd,
     nodes: Vec<Fd>,
     used: Vec<u16>,
-    /// One open train a node, if there are any; then those that are full.
+    /// Trains of this turn by node, the client's behind; none if everything leaves by itself.
     trains: Option<Vec<Vec<Train>>>,
 }
 
@@ -108,7 +110,7 @@ pub(super) fn forward(script: &Script, map: &Map, trains: bool) -> io::Result<()
         header,
         client: Box::new(super::name(script.client)?),
         edge: Fd(edge.as_raw_fd()),
-        trains: trains.then(|| fds.iter().map(|_| Vec::new()).collect()),
+        trains: trains.then(|| (0..=fds.len()).map(|_| Vec::new()).collect()),
         nodes: fds,
         used: Vec::with_capacity(BUFFERS),
     };
@@ -203,16 +205,21 @@ impl Forwarder<'_> {
         }
         let slot = &mut self.buffers.room[usize::from(number) * SLOT..][..SLOT];
         let (start, len) = self.map.response(slot, ROOM, len);
+        if self.trains.is_some() {
+            let bytes = slot[start..].as_ptr();
+            self.join(self.nodes.len(), bytes, len);
+            return;
+        }
         let send = opcode::Send::new(self.edge, slot[start..].as_ptr(), len as u32).flags(libc::MSG_DONTWAIT);
         let send = send.dest_addr((&raw const *self.client).cast());
         let send = send.dest_addr_len(size_of::<libc::sockaddr_in>() as libc::socklen_t).build();
         self.push(send.flags(squeue::Flags::SKIP_SUCCESS).user_data(SEND));
     }
 
-    /// Adds a request to a train of its size to its node.
+    /// Adds a datagram to a train of its size to its peer.
     #[inline]
-    fn join(&mut self, node: usize, bytes: *const u8, size: usize) {
-        let Some(trains) = self.trains.as_mut().and_then(|trains| trains.get_mut(node)) else { return };
+    fn join(&mut self, peer: usize, bytes: *const u8, size: usize) {
+        let Some(trains) = self.trains.as_mut().and_then(|trains| trains.get_mut(peer)) else { return };
         let open = trains.iter_mut().rev().find(|train| train.size == size && train.count < BATCH);
         let piece = libc::iovec { iov_base: bytes.cast_mut().cast(), iov_len: size };
         if let Some(train) = open {
@@ -229,28 +236,46 @@ impl Forwarder<'_> {
 
     fn send_trains(&mut self) {
         let Some(mut trains) = self.trains.take() else { return };
-        for (node, train) in
-            trains.iter_mut().enumerate().flat_map(|(node, list)| list.iter_mut().map(move |t| (node, t)))
-        {
-            let fd = self.nodes[node];
-            let request = if train.count == 1 {
-                let bytes = train.bytes[0];
-                opcode::Send::new(fd, bytes.iov_base.cast(), bytes.iov_len as u32).flags(libc::MSG_DONTWAIT).build()
-            } else {
-                train.couple();
-                opcode::SendMsg::new(fd, &raw const train.header).flags(libc::MSG_DONTWAIT as u32).build()
-            };
-            self.push(request.flags(squeue::Flags::SKIP_SUCCESS).user_data(SEND));
+        for (peer, trains) in trains.iter_mut().enumerate() {
+            end(trains);
+            let client = (peer == self.nodes.len()).then_some(&*self.client);
+            let fd = self.nodes.get(peer).copied().unwrap_or(self.edge);
+            for train in trains.iter_mut().filter(|train| train.count > 0) {
+                train.couple(client);
+                let send = opcode::SendMsg::new(fd, &raw const train.header).flags(libc::MSG_DONTWAIT as u32).build();
+                self.push(send.flags(squeue::Flags::SKIP_SUCCESS).user_data(SEND));
+            }
         }
         self.trains = Some(trains);
     }
 }
 
+/// Makes what is still alone the end of the train before it, if it is shorter than that.
+fn end(trains: &mut [Train]) {
+    for at in 1..trains.len() {
+        let (before, rest) = trains.split_at_mut(at);
+        let (Some(train), Some(alone)) = (before.last_mut(), rest.first_mut()) else { continue };
+        if alone.count == 1 && train.count > 0 && train.count < BATCH && !train.ended && alone.size <= train.size {
+            train.bytes[train.count] = alone.bytes[0];
+            train.count += 1;
+            train.ended = true;
+            alone.count = 0;
+        }
+    }
+}
+
 impl Train {
     /// Writes the header that makes it leave as one.
-    fn couple(&mut self) {
+    fn couple(&mut self, to: Option<&libc::sockaddr_in>) {
+        if let Some(to) = to {
+            self.header.msg_name = ptr::from_ref(to).cast_mut().cast();
+            self.header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        }
         self.header.msg_iov = self.bytes.as_mut_ptr();
         self.header.msg_iovlen = self.count;
+        if self.count == 1 {
+            return;
+        }
         self.header.msg_control = self.control.as_mut_ptr().cast();
         // SAFETY: there is room for one piece of control data with a number of two bytes.
         unsafe {
