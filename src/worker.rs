@@ -80,7 +80,7 @@ pub struct Ledger {
 }
 
 /// Names of the ledger's figures, in order.
-pub const LEDGER: [&str; 28] = [
+pub const LEDGER: [&str; 32] = [
     "turns",
     "datagrams_received",
     "datagrams_truncated",
@@ -93,6 +93,10 @@ pub const LEDGER: [&str; 28] = [
     "send_retried",
     "send_rerouted",
     "datagrams_fragmented",
+    "trains_sent",
+    "train_datagrams",
+    "trains_refused",
+    "padding_bytes",
     "icmp_errors",
     "events_lost",
     "receive_stalls",
@@ -358,6 +362,10 @@ impl<D: Datapath> Worker<D> {
             counts.retried,
             counts.rerouted,
             counts.fragmented,
+            counts.trains,
+            counts.train_datagrams,
+            counts.trains_refused,
+            counts.padding_bytes,
             counts.icmp,
             counts.events_lost,
             counts.stalls,
