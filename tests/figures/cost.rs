@@ -138,15 +138,7 @@ impl Scene {
 
     /// Drives calls through the process `leader` and its children, alone on the first core.
     fn measure(&self, leader: u32) -> Row {
-        // Who was begun meanwhile inherits its place, or is found by looking again.
-        let mut placed = Vec::new();
-        while placed != group(leader) {
-            placed = group(leader);
-            for id in &placed {
-                run("taskset", &["-a", "-c", "-p", "0", &id.to_string()]);
-                run("chrt", &["-a", "-f", "-p", "50", &id.to_string()]);
-            }
-        }
+        seize(leader);
         let (client, nodes, edge) = (self.client, self.nodes.clone(), self.edge);
         let place = self.core.place();
         std::thread::spawn(move || drive(&place, client, &nodes, edge, leader)).join().unwrap()
@@ -164,8 +156,21 @@ fn drive(place: &Place, client: SocketAddr, nodes: &[SocketAddr], edge: SocketAd
     Row { seen, cpu: self::cpu(&ids) - cpu, core: core_busy(0) - core, elapsed: begun.elapsed() }
 }
 
+/// Puts the process `leader` and its children on the first core, before all others there.
+pub(crate) fn seize(leader: u32) {
+    // Who was begun meanwhile inherits its place, or is found by looking again.
+    let mut placed = Vec::new();
+    while placed != group(leader) {
+        placed = group(leader);
+        for id in &placed {
+            run("taskset", &["-a", "-c", "-p", "0", &id.to_string()]);
+            run("chrt", &["-a", "-f", "-p", "50", &id.to_string()]);
+        }
+    }
+}
+
 /// A process and all others of its group.
-fn group(leader: u32) -> Vec<u32> {
+pub(crate) fn group(leader: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let of_group = |id: &u32| {
@@ -177,7 +182,7 @@ fn group(leader: u32) -> Vec<u32> {
 }
 
 /// Time on a cpu of all threads of these processes, ns, by the scheduler's own account.
-fn cpu(ids: &[u32]) -> u64 {
+pub(crate) fn cpu(ids: &[u32]) -> u64 {
     let tasks = |id: &u32| std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
     let spent = |task: std::fs::DirEntry| {
         let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
