@@ -255,7 +255,8 @@ impl Trains {
         let oldest = (0..OPEN_MAX).min_by_key(|place| lane.open.get(*place));
         if let Some(lane) = self.lanes.get_mut(at as usize) {
             lane.newest = train;
-            if let Some(open) = free.or(oldest).and_then(|place| lane.open.get_mut(place)) {
+            let rides = load.len + FILLER_MIN <= lane.limit;
+            if let Some(open) = free.or(oldest).filter(|_| rides).and_then(|place| lane.open.get_mut(place)) {
                 *open = train;
             }
         }

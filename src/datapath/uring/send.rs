@@ -46,7 +46,7 @@ impl Uring {
         }
         while let Some(train) = self.gate.outward.pop(id) {
             let count = self.gate.outward.count(train);
-            if self.queued.rode + count > self.headers.len() as u64 {
+            if count > 1 && self.queued.rode + count > self.headers.len() as u64 {
                 self.flush(sends);
             }
             let request = if count == 1 {
