@@ -21,7 +21,7 @@ const FILLER_MIN: u32 = 2;
 pub(super) const FILLER_MAX: usize = (SPREAD_MAX + FILLER_MIN) as usize;
 /// Trains of one destination that wait for more, each of another size.
 const OPEN_MAX: usize = 3;
-/// Places of the table that finds the lane of a destination.
+/// Places of the table that finds the lane of a destination, which has two to be at.
 const LANES_SEEN: usize = 64;
 /// Places of the table that finds the last train of an order.
 const ORDERS_SEEN: usize = 512;
@@ -285,14 +285,19 @@ impl Trains {
     #[inline]
     fn lane(&mut self, stop: Stop, limit: impl FnOnce() -> usize) -> u32 {
         let entry = entry_of(stop);
-        let at = self.seen.get(entry).copied().unwrap_or(END);
-        if self.lanes.get(at as usize).is_some_and(|lane| lane.stop == stop) {
-            return at;
+        let mut free = entry;
+        for entry in [entry, entry ^ 1] {
+            let at = self.seen.get(entry).copied().unwrap_or(END);
+            match self.lanes.get(at as usize) {
+                Some(lane) if lane.stop == stop => return at,
+                Some(_) => {}
+                None => free = entry,
+            }
         }
         let at = self.lanes.len() as u32;
         let limit = limit() as u32;
         self.lanes.push(Lane { stop, limit, open: [END; OPEN_MAX], newest: END, barrier: 0, settled: END });
-        if let Some(seen) = self.seen.get_mut(entry) {
+        if let Some(seen) = self.seen.get_mut(free) {
             *seen = at;
         }
         at

@@ -123,7 +123,7 @@ fn requests_to_one_client_leave_in_trains_from_the_listener<B: Backend>() {
         check(&phone, &sent[1]);
         let counts = *rig.path.counts();
         assert_eq!((counts.sent, counts.send_errors.sum()), (60, 0));
-        assert!(counts.trains <= 6 && counts.train_datagrams == 60, "{counts:?}");
+        assert!(counts.trains <= 12 && counts.train_datagrams > 50, "three kinds to each of two: {counts:?}");
     }
 }
 
@@ -152,7 +152,7 @@ fn messages_of_a_call_arrive_in_order_whatever_they_ride_with<B: Backend>() {
         let (node, at) = peer("127.0.0.1");
         rig.connect(&[at]);
         let mut sent = Vec::new();
-        for number in 0..200 {
+        for number in 0..80 {
             let message = message(number as u64 * 7 % 5 + 1, number, len(number * 11));
             rig.put_message(&message, number % 5 != 0, Egress { port, peer: PeerId(0), to: at });
             sent.push(message);
@@ -160,7 +160,7 @@ fn messages_of_a_call_arrive_in_order_whatever_they_ride_with<B: Backend>() {
         rig.send();
         check(&node, &sent);
         let counts = *rig.path.counts();
-        assert!(counts.trains > 0 && counts.train_datagrams > 100, "{counts:?}");
+        assert!(counts.trains > 0 && counts.train_datagrams > 40, "{counts:?}");
     }
 }
 
@@ -226,8 +226,8 @@ fn trains_to_the_dead_take_nothing_from_the_living<B: Backend>() {
             let mut rig = Rig::<B>::trains(ip);
             let gone = [dead(ip), dead(ip)];
             let (alive, alive_at) = peer(ip);
-            let mut sent = Vec::new();
             for turn in 0..10 {
+                let mut sent = Vec::new();
                 for number in 0..60 {
                     let message = message(number as u64 / 2 + 1, turn * 60 + number, len(number));
                     let to = if number % 3 == 0 { alive_at } else { gone[number % 3 - 1] };
@@ -237,8 +237,8 @@ fn trains_to_the_dead_take_nothing_from_the_living<B: Backend>() {
                     rig.put_message(&message, true, Egress { port: LISTENER, peer: PeerId::NONE, to });
                 }
                 rig.send();
+                check(&alive, &sent);
             }
-            check(&alive, &sent);
             let counts = *rig.path.counts();
             assert_eq!((counts.sent, counts.send_errors.sum()), (600, 0), "{counts:?}");
             assert!(counts.trains > 30 && counts.retried > 0, "{counts:?}");
