@@ -25,6 +25,8 @@ const OPEN_MAX: usize = 3;
 const LANES_SEEN: usize = 64;
 /// Places of the table that finds the last train of an order.
 const ORDERS_SEEN: usize = 512;
+/// Odd, and half of its bits set.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 const _: () = assert!(FILLER_MAX <= 68 && FILLER_MAX < HEAD_ROOM);
 
@@ -213,7 +215,7 @@ impl Trains {
         let Some(lane) = self.lanes.get(at as usize).copied() else { return self.skip() };
         let place = self.behind.len() as u32;
         // The place of the lane goes into it: other destinations of the same order do not matter.
-        let hash = (load.order ^ u64::from(at)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let hash = (load.order ^ u64::from(at).wrapping_mul(FACTOR)).wrapping_mul(FACTOR) >> 32;
         let entry = hash as usize % ORDERS_SEEN;
         let after = self.orders.get(entry).copied().unwrap_or(END).saturating_sub(self.base).max(lane.barrier);
         let free = |train: &u32| {
@@ -370,7 +372,7 @@ fn entry_of(stop: Stop) -> usize {
         IpAddr::V4(ip) => u64::from(ip.to_bits()),
         IpAddr::V6(ip) => (ip.to_bits() as u64) ^ (ip.to_bits() >> 64) as u64,
     };
-    let hash = (ip << 16 ^ u64::from(to.port())).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let hash = (ip << 16 ^ u64::from(to.port())).wrapping_mul(FACTOR) >> 32;
     (socket + hash as usize) % LANES_SEEN
 }
 
