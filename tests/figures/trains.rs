@@ -20,8 +20,8 @@ const NODES: u8 = 3;
 const ROUNDS: usize = 5;
 const WARM_UP: Duration = Duration::from_millis(300);
 const MEASURED: Duration = Duration::from_millis(1_200);
-/// Requests under way: more than a batch, less than the buffers hold.
-const WINDOW: u64 = 256;
+/// Requests under way: many batches, less than the buffers hold.
+const WINDOW: u64 = 1_536;
 const BURST: usize = 64;
 /// Requests that are made once and sent again and again; a multiple of all numbers of kinds.
 const TEXTS: usize = 840;
@@ -61,12 +61,13 @@ struct Traffic {
     texts: Vec<Vec<u8>>,
     sent: u64,
     arrived: u64,
+    lost: u64,
     moved: Instant,
 }
 
 impl Traffic {
     fn new(mix: Mix, client: SocketAddr, nodes: &[SocketAddr], edge: SocketAddr) -> Self {
-        let pool = Pool::new(&PoolOptions { slots: 2_048, threads: 1 }).unwrap();
+        let pool = Pool::new(&PoolOptions { slots: 1_024, threads: 1 }).unwrap();
         let binds = std::iter::once(client).chain(nodes.iter().copied());
         let ports = binds.map(|bind| LocalPort { bind, role: PortRole::Listener }).collect();
         // Trains of its own keep it ahead of what it measures.
@@ -74,14 +75,14 @@ impl Traffic {
         let path = Mmsg::open(&options, pool, Waker::new().unwrap()).unwrap();
         let (out, batch) = (Outbox::new(pool, BURST), Batch::new(256));
         let texts = (0..TEXTS as u64).map(|number| request(number, mix, client, edge)).collect();
-        Self { path, out, batch, edge, texts, sent: 0, arrived: 0, moved: Instant::now() }
+        Self { path, out, batch, edge, texts, sent: 0, arrived: 0, lost: 0, moved: Instant::now() }
     }
 
     /// Loads the balancer for `time`; requests that arrived, and those that were lost.
     fn run(&mut self, time: Duration) -> (u64, u64) {
-        let (begun, before, mut lost) = (Instant::now(), self.arrived, 0);
+        let (begun, before, lost) = (Instant::now(), self.arrived, self.lost);
         while begun.elapsed() < time {
-            if self.sent - self.arrived <= WINDOW - BURST as u64 {
+            if self.under_way() <= WINDOW - BURST as u64 {
                 (0..BURST).for_each(|_| self.put());
                 self.path.send(&mut self.out);
             }
@@ -89,13 +90,17 @@ impl Traffic {
             if !self.batch.packets.is_empty() {
                 self.moved = Instant::now();
             } else if self.moved.elapsed() > PATIENCE {
-                lost += self.sent - self.arrived;
-                (self.arrived, self.moved) = (self.sent, Instant::now());
+                self.lost += self.under_way();
+                self.moved = Instant::now();
             }
             self.arrived += self.batch.packets.len() as u64;
             self.batch.clear();
         }
-        (self.arrived - before - lost, lost)
+        (self.arrived - before, self.lost - lost)
+    }
+
+    fn under_way(&self) -> u64 {
+        self.sent.saturating_sub(self.arrived + self.lost)
     }
 
     fn put(&mut self) {
@@ -128,6 +133,8 @@ struct Row {
     share: f64,
     /// Datagrams a send.
     train: f64,
+    /// Requests a turn.
+    turn: f64,
     /// Bytes of filler a request.
     filler: f64,
     lost: u64,
@@ -188,6 +195,7 @@ fn row(counters: &Counters, (arrived, lost): (u64, u64), cpu: u64) -> Row {
         us: cpu as f64 / 1e3 / arrived as f64,
         share: cpu as f64 / MEASURED.as_nanos() as f64,
         train: sent / (sent - count("train_datagrams") + count("trains_sent")),
+        turn: count("datagrams_received") / count("sipring_turns"),
         filler: count("padding_bytes") / sent,
         lost,
     }
@@ -214,12 +222,13 @@ pub(crate) fn run_all(named: &[String]) -> bool {
             let (plain, trains) = (median(&|pair| pair[0].us), median(&|pair| pair[1].us));
             println!(
                 "  {datapath:<5} {:<9} train {:4.1}: {plain:5.2} us without, {trains:5.2} with, ratio {:4.2} (of pairs {:4.2}); \
-                 {:4.1} bytes of filler; {:3.0} and {:3.0} % of the core; lost {}",
+                 {:4.1} bytes of filler, {:2.0} a turn; {:3.0} and {:3.0} % of the core; lost {}",
                 format!("{mix:?}"),
                 median(&|pair| pair[1].train),
                 trains / plain,
                 median(&|pair| pair[1].us / pair[0].us),
                 median(&|pair| pair[1].filler),
+                median(&|pair| pair[1].turn),
                 100.0 * median(&|pair| pair[0].share),
                 100.0 * median(&|pair| pair[1].share),
                 rounds.iter().flatten().map(|row| row.lost).sum::<u64>(),
