@@ -1,5 +1,6 @@
 //! The house rules on `src/`: imports go down only, by the table below; no clock, socket, file or random source below
-//! the worker but in datapath; `unsafe` in datapath and the packet pool only; files and names within bounds. And on
+//! the worker but in datapath; `unsafe` in datapath and the packet pool only; files and names within bounds; events
+//! of the log have names, not sentences. And on
 //! `loadgen/src/`: the same bounds, no `unsafe`, and of sipring only what carries and reads packets.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
@@ -112,10 +113,15 @@ const OUTSIDE: &[(&str, &str)] = &[
 /// What the load generator takes from sipring; its demo, which runs a balancer, takes the rest of it too.
 const LOAD: &[&str] = &["packet", "sip", "datapath", "wheel"];
 const LOAD_DEMO: &str = "loadgen/demo.rs";
+/// A datapath past the kernel's stack is told its next hops, and control reads them.
+const LOAD_HOPS: (&str, [&str; 3]) = ("loadgen/carry.rs", ["sipring", "control", "NextHops"]);
 /// What its files stand under here.
 const LOAD_FOLDER: &str = "loadgen";
 
 const LINES_MAX: usize = 400;
+
+/// Macros of `tracing` that write an event.
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
 const BANNED: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager"];
 
@@ -193,6 +199,7 @@ impl Reader<'_> {
             && first == "sipring"
             && self.path != LOAD_DEMO
             && !LOAD.contains(&module.as_str())
+            && !(self.path == LOAD_HOPS.0 && segments == LOAD_HOPS.1)
         {
             self.fault(format!("the load generator imports {module}"));
         }
@@ -264,6 +271,14 @@ impl Reader<'_> {
     }
 }
 
+/// Whether the last thing in a macro is a text that alerts can hang on.
+fn ends_with_a_name(tokens: &str) -> bool {
+    let mut parts = tokens.trim_end_matches([',', ' ']).rsplit('"');
+    let (behind, name) = (parts.next(), parts.next().unwrap_or_default());
+    let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    behind == Some("") && !name.is_empty() && name.chars().all(sound)
+}
+
 fn is_test(attribute: &syn::Attribute) -> bool {
     let cfg = attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|name| name == "test");
     cfg || attribute.path().is_ident("test")
@@ -287,6 +302,14 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         for word in words.filter(|word| word.contains("::")) {
             let segments: Vec<String> = word.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
             self.path_used(&segments);
+        }
+        let called: Vec<String> = node.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        if let [first, level] = called.as_slice()
+            && first == "tracing"
+            && LEVELS.contains(&level.as_str())
+            && !ends_with_a_name(&text)
+        {
+            self.fault(format!("an event without a name: {text}"));
         }
         visit::visit_macro(self, node);
     }
@@ -416,9 +439,13 @@ fn every_kind_of_fault_is_found() {
         ("shard/util.rs", ""),
         ("serve.rs", "mod helpers { }"),
         ("serve.rs", &long),
+        ("serve.rs", "fn f() { tracing::warn!(port, \"the port is taken\"); }"),
+        ("serve.rs", "fn f() { tracing::info!(port); }"),
         ("loadgen/pace.rs", &long),
         ("loadgen/agent/mod.rs", "use sipring::shard::Shard;"),
         ("loadgen/crew.rs", "fn f() { sipring::serve::run(); }"),
+        ("loadgen/crew.rs", "use sipring::control::NextHops;"),
+        ("loadgen/carry.rs", "use sipring::control::Status;"),
         ("loadgen/wire/mod.rs", "fn f() { unsafe { g() } }"),
     ];
     for (path, source) in bad {
@@ -439,6 +466,7 @@ fn what_is_allowed_is_not_found() {
         ("lib.rs", "pub mod packet; pub mod sip;"),
         ("main.rs", "use sipring::{config, serve};"),
         ("loadgen/demo.rs", "use sipring::{config, serve};"),
+        ("loadgen/carry.rs", "use sipring::control::NextHops;"),
         ("loadgen/crew.rs", "use sipring::packet::Pool; use sipring::datapath; use std::net::UdpSocket;"),
     ];
     for (path, source) in good {

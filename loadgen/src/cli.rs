@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::flow::Flow;
-use crate::plan::{Carrier, Load, Plan};
+use crate::plan::{Carrier, Interfaces, Load, Plan};
 
 /// Loads a SIP server or balancer with calls, and measures it.
 #[derive(Debug, Parser)]
@@ -152,6 +152,15 @@ pub struct RunningArgs {
     /// What carries packets
     #[arg(long, value_enum, default_value_t)]
     pub datapath: Carrier,
+    /// Interfaces to bypass the kernel at, with --datapath xdp; several times or with commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required_if_eq("datapath", "xdp"))]
+    pub interface: Vec<String>,
+    /// Queue of the interfaces; what comes by others takes the kernel's way
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "interface")]
+    pub queue: u32,
+    /// How long to look for frames before sleeping, microseconds
+    #[arg(long, value_name = "US", default_value_t = 0, requires = "interface")]
+    pub busy_poll_us: u32,
     /// Calls of one worker under way at once, both sides counted; more are held back
     #[arg(long, value_name = "CALLS", default_value_t = 200_000)]
     pub concurrent_max: usize,
@@ -353,6 +362,8 @@ impl RunningArgs {
     fn complete(&self, plan: &mut Plan) -> Result<(), String> {
         plan.cpus = self.cpus()?;
         plan.carrier = self.datapath;
+        plan.interfaces =
+            Interfaces { names: self.interface.clone(), queue: self.queue, busy_poll_us: self.busy_poll_us };
         plan.concurrent_max = self.concurrent_max;
         plan.transport_ip = self.transport_ip;
         plan.t1 = Duration::from_millis(self.t1_ms);

@@ -12,12 +12,13 @@ use std::{io, iter};
 
 use core_affinity::CoreId;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sipring::datapath::{self, Datapath, Mmsg, Uring, Waker};
+use sipring::datapath::{self, Mmsg, Uring, Waker, Xdp};
 use sipring::packet::{Endpoints, LocalPort, Pool, PoolOptions, PortId, PortRole, WorkerId};
 use sipring::sip::Text;
 
 use crate::agent::number::RUN_DIGITS;
 use crate::agent::{Agent, Rules};
+use crate::carry::{self, Backend, Signpost};
 use crate::pace::Pace;
 use crate::plan::{Carrier, Plan};
 use crate::report::Report;
@@ -29,38 +30,6 @@ const PACKETS: usize = 2_048;
 const PACKETS_A_BATCH: usize = 5;
 /// Descriptors that are not sockets.
 const DESCRIPTORS_BESIDES: u64 = 64;
-
-/// A datapath that a run can be opened on.
-pub trait Backend: Datapath + Sized + 'static {
-    /// Opens the sockets that `options.worker` holds.
-    ///
-    /// # Errors
-    /// Names the address that cannot be had.
-    fn open(options: &datapath::Options, pool: &'static Pool, waker: Waker) -> io::Result<Self>;
-
-    /// The address that a held port is bound to.
-    fn local(&self, port: PortId) -> Option<SocketAddr>;
-}
-
-impl Backend for Mmsg {
-    fn open(options: &datapath::Options, pool: &'static Pool, waker: Waker) -> io::Result<Self> {
-        Self::open(options, pool, waker)
-    }
-
-    fn local(&self, port: PortId) -> Option<SocketAddr> {
-        Self::local(self, port)
-    }
-}
-
-impl Backend for Uring {
-    fn open(options: &datapath::Options, pool: &'static Pool, waker: Waker) -> io::Result<Self> {
-        Self::open(options, pool, waker)
-    }
-
-    fn local(&self, port: PortId) -> Option<SocketAddr> {
-        Self::local(self, port)
-    }
-}
 
 /// A run under way.
 pub struct Running {
@@ -76,10 +45,8 @@ pub struct Running {
 pub fn start(plan: &Plan) -> Result<Running, String> {
     match plan.carrier {
         Carrier::Mmsg => start_on::<Mmsg>(plan),
-        Carrier::Uring => {
-            Uring::probe().map_err(|error| format!("io_uring cannot be had: {error}; `--datapath mmsg` is right"))?;
-            start_on::<Uring>(plan)
-        }
+        Carrier::Uring => start_on::<Uring>(plan),
+        Carrier::Xdp => start_on::<Xdp>(plan),
     }
 }
 
@@ -150,11 +117,17 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
     plan.check()?;
     // Twice for a moment, while ports are looked for.
     descriptors(2 * (plan.from.len() + plan.answer_at.len()) as u64)?;
-    let plan = Plan { from: with_ports(&plan.from)?, ..plan.clone() };
+    let from = carry::ports_before(plan).map_or_else(|| with_ports(&plan.from), Ok)?;
+    let plan = Plan { from, ..plan.clone() };
     let plan = &plan;
     let workers = plan.cpus.len();
     let live = iter::repeat_with(Live::default).take(workers).collect();
-    let shared = Arc::new(Shared { calling: AtomicUsize::new(workers), stop: AtomicBool::new(false), live });
+    let calling = AtomicUsize::new(workers);
+    let signpost = Arc::new(Signpost::default());
+    if plan.carrier == Carrier::Xdp {
+        carry::watch(&plan.interfaces, &signpost)?;
+    }
+    let shared = Arc::new(Shared { calling, stop: AtomicBool::new(false), live, signpost });
     let pool = pool(workers, PACKETS + PACKETS_A_BATCH * plan.batch.min(1_024))?;
     let open = Arc::new(Barrier::new(workers));
     let rules = rules(plan)?;
@@ -165,7 +138,7 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
     let (ready, started) = mpsc::channel();
     let origin = origin();
     let mut threads = Vec::with_capacity(workers);
-    for me in 0..workers {
+    for (me, own) in D::prepare(plan)?.into_iter().enumerate() {
         let options = datapath::Options {
             ports: ports.clone(),
             worker: WorkerId(me as u16),
@@ -179,9 +152,10 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
             groups: None,
         };
         let (shared, open, ready) = (shared.clone(), open.clone(), ready.clone());
-        let seat = Seat { me, plan: plan.clone(), rules: rules.clone(), options, pool, shared, open, origin, ready };
+        let (plan, rules) = (plan.clone(), rules.clone());
+        let seat = Seat { me, plan, rules, options, pool, shared, open, origin, ready };
         let named = std::thread::Builder::new().name(format!("load-{me}"));
-        let thread = named.spawn(move || sit::<D>(seat)).map_err(|error| format!("no thread: {error}"))?;
+        let thread = named.spawn(move || sit::<D>(seat, own)).map_err(|error| format!("no thread: {error}"))?;
         threads.push(thread);
     }
     drop(ready);
@@ -197,8 +171,8 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
 }
 
 /// The body of a worker's thread: pinned first, so that what it allocates is near its cpu.
-fn sit<D: Backend>(seat: Seat) -> io::Result<Done> {
-    let opened = open::<D>(&seat);
+fn sit<D: Backend>(seat: Seat, own: D::Own) -> io::Result<Done> {
+    let opened = open::<D>(&seat, own);
     let _ = seat.ready.send(opened.as_ref().map(|_| ()).map_err(Clone::clone));
     drop(seat.ready);
     seat.open.wait();
@@ -212,16 +186,18 @@ fn sit<D: Backend>(seat: Seat) -> io::Result<Done> {
         agent,
         pace,
         until_ns: time_ns.map_or(u64::MAX, |time_ns| start_ns + time_ns),
-        pool: seat.pool,
+        pool: datapath.outgoing(seat.pool),
         batch: seat.plan.batch.clamp(1, 1_024),
         spin: seat.plan.spin,
         origin: seat.origin,
         shared: seat.shared,
     };
-    Worker::new(datapath, parts).run()
+    let (done, datapath) = Worker::new(datapath, parts).run()?;
+    datapath.close();
+    Ok(done)
 }
 
-fn open<D: Backend>(seat: &Seat) -> Result<(D, Agent), String> {
+fn open<D: Backend>(seat: &Seat, own: D::Own) -> Result<(D, Agent), String> {
     if let Some(Some(cpu)) = seat.plan.cpus.get(seat.me) {
         pin(*cpu)?;
     }
@@ -229,7 +205,7 @@ fn open<D: Backend>(seat: &Seat) -> Result<(D, Agent), String> {
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let text = |error: io::Error| error.to_string();
     let waker = Waker::new().map_err(text)?;
-    let mut datapath = D::open(&seat.options, seat.pool, waker).map_err(text)?;
+    let mut datapath = D::open(&seat.options, seat.pool, waker, own).map_err(text)?;
     datapath.apply(&Endpoints { peers: if seat.plan.flow.is_some() { vec![seat.plan.to] } else { Vec::new() } });
     let plan = &seat.plan;
     let wording = Wording {

@@ -7,9 +7,11 @@
 mod agent;
 /// The highest rate that holds a stated loss and latency.
 pub mod capacity;
+/// The workers: each on its cpu, all started or none; what they counted together.
+/// What carries packets, and what that needs besides sockets.
+mod carry;
 /// The command line.
 pub mod cli;
-/// The workers: each on its cpu, all started or none; what they counted together.
 pub mod crew;
 /// A balancer, three nodes and calls in one process, to look at.
 pub mod demo;

@@ -24,6 +24,19 @@ pub enum Carrier {
     Mmsg,
     /// io_uring; refused where it cannot be had.
     Uring,
+    /// AF_XDP, past the kernel's stack; of one worker, and at the interfaces named.
+    Xdp,
+}
+
+/// Where AF_XDP sockets are opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// By name.
+    pub names: Vec<String>,
+    /// The queue, the same on all of them.
+    pub queue: u32,
+    /// How long is looked for frames before a sleep, microseconds.
+    pub busy_poll_us: u32,
 }
 
 /// One run.
@@ -55,6 +68,8 @@ pub struct Plan {
     /// One worker each, on this cpu or on any.
     pub cpus: Vec<Option<usize>>,
     pub carrier: Carrier,
+    /// For [`Carrier::Xdp`].
+    pub interfaces: Interfaces,
     /// Written into Via and Contact in place of the address bound.
     pub transport_ip: Option<IpAddr>,
     /// User of From.
@@ -102,6 +117,7 @@ impl Default for Plan {
             concurrent_max: 200_000,
             cpus: vec![None],
             carrier: Carrier::default(),
+            interfaces: Interfaces::default(),
             transport_ip: None,
             user: "load".to_owned(),
             users: 1,
@@ -173,10 +189,27 @@ impl Plan {
         if self.flow.is_some() && self.from.iter().any(|from| from.is_ipv4() != self.to.is_ipv4()) {
             return say("an address to call from is of another family than the one called");
         }
+        self.check_bypass()?;
         if self.t1.is_zero() || self.timeout.is_zero() {
             return say("T1 and the time-out must be above 0");
         }
         Ok(())
+    }
+
+    fn check_bypass(&self) -> Result<(), String> {
+        if self.carrier != Carrier::Xdp {
+            let none = self.interfaces == Interfaces::default();
+            return if none { Ok(()) } else { Err("interfaces and queues are for `--datapath xdp`".to_owned()) };
+        }
+        if self.interfaces.names.is_empty() {
+            return Err("no interface to bypass the kernel at; `--interface eth0` is right".to_owned());
+        }
+        if self.cpus.len() > 1 {
+            let count = self.cpus.len();
+            return Err(format!("{count} workers over AF_XDP, where any queue may get an answer; 1 is right"));
+        }
+        let open = self.from.iter().chain(&self.answer_at).find(|at| at.ip().is_unspecified());
+        open.map_or(Ok(()), |at| Err(format!("{at} names no address; over AF_XDP one of an interface is right")))
     }
 
     /// What stands between method and headers of first requests.

@@ -13,6 +13,7 @@ use sipring::datapath::{Batch, Counts, Datapath};
 use sipring::packet::{Outbox, Pool};
 
 use crate::agent::Agent;
+use crate::carry::Signpost;
 use crate::pace::Pace;
 use crate::tally::Tally;
 
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     /// Begin no more.
     pub(crate) stop: AtomicBool,
     pub(crate) live: Vec<Live>,
+    /// Next hops, for a datapath that finds them itself.
+    pub(crate) signpost: Arc<Signpost>,
 }
 
 /// Live figures of one worker.
@@ -98,6 +101,8 @@ pub(crate) struct Worker<D: Datapath> {
     /// The last receive filled its batch.
     more: bool,
     live_at_ns: u64,
+    /// Version of the next hops applied.
+    hops: u32,
     began_ns: u64,
     /// When the last call began, and when the last ended.
     begun_ns: u64,
@@ -112,6 +117,7 @@ impl<D: Datapath> Worker<D> {
             now_ns: 0,
             more: false,
             live_at_ns: 0,
+            hops: 0,
             began_ns: 0,
             begun_ns: 0,
             ended_ns: None,
@@ -124,11 +130,11 @@ impl<D: Datapath> Worker<D> {
         worker
     }
 
-    /// Turns until the run is over.
+    /// Turns until the run is over; what it did, and its datapath.
     ///
     /// # Errors
     /// When the datapath can no longer receive.
-    pub(crate) fn run(mut self) -> io::Result<Done> {
+    pub(crate) fn run(mut self) -> io::Result<(Done, D)> {
         let cpu = thread_cpu();
         while !self.over() {
             self.turn()?;
@@ -137,7 +143,7 @@ impl<D: Datapath> Worker<D> {
         let counts = *self.datapath.counts();
         let ended_ns = self.ended_ns.unwrap_or(self.now_ns);
         let between = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
-        Ok(Done {
+        let done = Done {
             counts,
             refused: self.out.refused(),
             cpu: thread_cpu().saturating_sub(cpu),
@@ -145,11 +151,15 @@ impl<D: Datapath> Worker<D> {
             beginning: between(self.began_ns, self.begun_ns),
             left_over: self.parts.agent.left_over() as u64,
             tally: self.parts.agent.tally,
-        })
+        };
+        Ok((done, self.datapath))
     }
 
     fn turn(&mut self) -> io::Result<()> {
         let wait = self.wait();
+        if let Some(hops) = self.parts.shared.signpost.newer(&mut self.hops) {
+            self.datapath.apply_hops(&hops);
+        }
         self.batch.clear();
         self.datapath.recv(&mut self.batch, Some(wait))?;
         self.now_ns = self.clock_ns();

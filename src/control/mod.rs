@@ -33,6 +33,7 @@ pub use explain::{Ground, Question, Told};
 pub use health::Status;
 pub use http::{AdminOptions, Token};
 use netlink::Netlink;
+pub use netlink::NextHops;
 pub use overlay::{Added, Edit, Listed, Overlay, Override, Refusal};
 use signals::Signals;
 use turn::Turn;

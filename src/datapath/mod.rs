@@ -205,7 +205,9 @@ pub struct Counts {
     pub events_lost: u64,
     /// Receives that had to leave datagrams in the kernel, for want of a free slot.
     pub stalls: u64,
-    /// Receives that a ring had ended, and that were begun again.
+    /// Receives that a ring had ended, and that were begun again: for want of buffers.
+    pub starved: u64,
+    /// For other reasons: an ICMP error, an empty datagram.
     pub rearmed: u64,
     /// Connected sockets that could not be opened; what they were for is sent to unconnected.
     pub connects_failed: u64,
@@ -254,6 +256,7 @@ impl Counts {
             icmp: self.icmp + other.icmp,
             events_lost: self.events_lost + other.events_lost,
             stalls: self.stalls + other.stalls,
+            starved: self.starved + other.starved,
             rearmed: self.rearmed + other.rearmed,
             connects_failed: self.connects_failed + other.connects_failed,
             syscalls: self.syscalls + other.syscalls,

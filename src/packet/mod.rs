@@ -3,6 +3,7 @@
 //! Owns the buffers' shape and what travels with them between datapath, shard and mail: where a
 //! datagram came from, where a send goes, and the outbox of what leaves in a turn. Knows no SIP.
 
+mod copy;
 mod hops;
 mod outbox;
 mod pool;
@@ -16,6 +17,7 @@ pub use ports::{Egress, Endpoints, Event, LocalPort, PeerId, PortId, PortRole, T
 pub use shape::{FRAME_BYTES, FRAME_FRONT, PoolOptions, PoolUse};
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use pool::Slot;
 
@@ -73,14 +75,18 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.slot.bytes().get(self.start as usize..(self.start + self.len) as usize).unwrap_or_default()
+        let start = self.start as usize;
+        match self.slot.bytes().get(start..start + self.len as usize) {
+            Some(bytes) => bytes,
+            None => nothing(),
+        }
     }
 
     /// The datagram, writable.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let (start, end) = (self.start as usize, (self.start + self.len) as usize);
-        self.slot.bytes_mut().get_mut(start..end).unwrap_or_default()
+        let start = self.start as usize;
+        self.slot.bytes_mut().get_mut(start..start + self.len as usize).unwrap_or_default()
     }
 
     /// The slot from the datagram's first byte on, with CRs put behind its last: what searches for the
@@ -140,7 +146,7 @@ impl Packet {
     #[must_use]
     pub fn cut_out(&mut self, at: usize, len: usize) -> bool {
         let Some(bytes) = self.bytes_mut().get_mut(..at + len) else { return false };
-        bytes.copy_within(..at, len);
+        copy::within(bytes, 0..at, len);
         self.start += len as u32;
         self.len -= len as u32;
         true
@@ -158,10 +164,51 @@ impl Packet {
         self.start -= by as u32;
         self.len += by as u32;
         let Some(moved) = self.bytes_mut().get_mut(..at + by) else { return false };
-        moved.copy_within(by.., 0);
+        copy::within(moved, by..by + at, 0);
         if let Some(room) = moved.get_mut(at..) {
-            copy(room, text);
+            copy::short(room, text);
         }
+        true
+    }
+
+    /// Puts `text` in front of the byte at `at`, `further` in front of the one at `behind`, and takes the
+    /// bytes `gone` out: places in this order, all told of the datagram as it is. What stands between
+    /// them moves once. False, and nothing done, if there is too little room, or no such places.
+    #[inline]
+    #[must_use]
+    pub fn recast(
+        &mut self,
+        (at, text): (usize, &[u8]),
+        (behind, further): (usize, &[u8]),
+        gone: Range<usize>,
+    ) -> bool {
+        let (start, cut, grown) = (self.start as usize, gone.len(), text.len() + further.len());
+        let ordered = at <= behind && behind <= gone.start && gone.start <= gone.end && gone.end <= self.len as usize;
+        if !ordered || grown > start + cut {
+            return false;
+        }
+        let (first, bytes) = (start + cut - grown, self.slot.bytes_mut());
+        if cut > 0 && gone.start > behind {
+            bytes.copy_within(start + behind..start + gone.start, start + behind + cut);
+        }
+        let (front, middle) = (start..start + at, start + at..start + behind);
+        let (second, third) = (first + at + text.len(), first + behind + text.len());
+        if cut < further.len() {
+            // Both move left.
+            copy::within(bytes, front, first);
+            copy::within(bytes, middle, second);
+        } else {
+            copy::within(bytes, middle, second);
+            copy::within(bytes, front, first);
+        }
+        if let Some(room) = bytes.get_mut(first + at..second) {
+            room.copy_from_slice(text);
+        }
+        if let Some(room) = bytes.get_mut(third..third + further.len()) {
+            copy::short(room, further);
+        }
+        self.start = first as u32;
+        self.len = self.len - cut as u32 + grown as u32;
         true
     }
 
@@ -265,18 +312,9 @@ impl Packet {
     }
 }
 
-/// Copies `from` to `to`, which is as long; both ends of a short text at once, where they may overlap.
-#[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) {
-    if !(16..=32).contains(&from.len()) {
-        return to.copy_from_slice(from);
-    }
-    if let (Some(to), Some(from)) = (to.first_chunk_mut::<16>(), from.first_chunk()) {
-        *to = *from;
-    }
-    if let (Some(to), Some(from)) = (to.last_chunk_mut::<16>(), from.last_chunk()) {
-        *to = *from;
-    }
+#[cold]
+fn nothing() -> &'static [u8] {
+    &[]
 }
 
 #[cfg(test)]
@@ -312,6 +350,30 @@ mod tests {
         assert!(!packet.put_in(19, b"x"));
         assert!(!packet.put_in(0, &[b'x'; HEAD_ROOM]));
         assert_eq!(packet.bytes(), b"> one, two, three!");
+    }
+
+    #[test]
+    fn a_datagram_is_recast_as_if_one_change_came_after_the_other() {
+        let pool = Pool::new(&PoolOptions { slots: 2, threads: 1 }).unwrap();
+        let whole: Vec<u8> = (0..400).map(|n| (n % 251) as u8).collect();
+        let (mut one, mut other) = (pool.take().unwrap(), pool.take().unwrap());
+        for (at, behind) in [(0, 0), (3, 3), (0, 20), (17, 40), (40, 100), (64, 192), (129, 330), (400, 400)] {
+            for gone in [behind..behind, behind..400, (behind + 400) / 2..400, 390.max(behind)..395.max(behind)] {
+                for (text, further) in [(0, 0), (0, 5), (1, 20), (40, 0), (90, 33), (5, 100), (200, 17)] {
+                    let (text, further) = (vec![b'x'; text], vec![b'y'; further]);
+                    assert!(one.replace(&whole) && other.replace(&whole));
+                    assert!(one.cut_out(gone.start, gone.len()));
+                    assert!(one.put_in(behind, &further) && one.put_in(at, &text));
+                    assert!(other.recast((at, &text), (behind, &further), gone.clone()));
+                    assert_eq!(one.bytes(), other.bytes());
+                }
+            }
+        }
+        assert!(other.replace(&whole));
+        assert!(!other.recast((5, b"x"), (4, b"y"), 10..12) && !other.recast((5, b"x"), (9, b"y"), 8..12));
+        assert!(!other.recast((5, b"x"), (6, b"y"), 399..401));
+        assert!(!other.recast((5, &[b'x'; HEAD_ROOM + 2]), (6, b"y"), 10..12));
+        assert_eq!(other.bytes(), whole);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::crew::pin;
 use crate::config::{Config, DatapathChoice};
 use crate::control::Frames;
 use crate::datapath::{Bypass, Lane, XdpOptions};
-use crate::packet::{Pool, PoolOptions};
+use crate::packet::{Pool, PoolOptions, PortRole};
 
 /// What is a worker's own of it.
 pub(super) struct Own {
@@ -24,22 +24,35 @@ pub(super) fn open(config: &Config, cpus: &[Option<CoreId>]) -> Result<(Option<B
     let DatapathChoice::Xdp(options) = &config.cpus.datapath else {
         return Ok((None, cpus.iter().map(|_| None).collect()));
     };
-    if config.cpus.owner_handoff && cpus.len() > 1 {
-        tracing::warn!(
-            "packets come to the worker of their queue, whoever owns them: what no rule of the NIC brings to its owner is \
-             handed over"
-        );
-    }
     let regions = regions(options, cpus)?;
     let homes: Vec<&'static Pool> = regions.iter().map(|(_, pool)| *pool).collect();
     let ports: Vec<_> = config.ports.iter().map(|port| port.local.bind).collect();
     let (bypass, lanes) = Bypass::open(options, &ports, &homes).map_err(|error| error.to_string())?;
+    if config.cpus.owner_handoff && cpus.len() > 1 {
+        warn_of_handing_over(&bypass, config, options);
+    }
     let seen = |place: usize| homes.iter().take(place).zip(homes.get(place)).any(|(a, b)| std::ptr::eq(*a, *b));
     let own = lanes.into_iter().zip(homes.iter().copied()).enumerate().map(|(place, (lane, home))| {
         let frames = Frames { whereabouts: lane.whereabouts(), region: (!seen(place)).then_some(home) };
         Some(Own { lane, options: options.clone(), frames })
     });
     Ok((Some(bypass), own.collect()))
+}
+
+/// Where requests and responses are handled by their owner: which responses no rule of the NIC brings to it.
+fn warn_of_handing_over(bypass: &Bypass, config: &Config, options: &XdpOptions) {
+    let queue = |index: u16| options.queues.get(usize::from(index % config.shard.workers.max(1))).copied();
+    let held = config.ports.iter().filter_map(|port| match port.local.role {
+        PortRole::Worker { index } => Some((port.local.bind, queue(index)?)),
+        PortRole::Listener => None,
+    });
+    let missing = bypass.without_rule(&held.collect::<Vec<_>>());
+    if !missing.is_empty() {
+        let ports: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let advice = "responses to them come to any queue and are handed over; rules of the NIC bring them to their \
+                      worker's, and `tuning/apply.sh -i INTERFACE --xdp` writes them";
+        tracing::warn!(ports = ports.join(","), advice, "worker_ports_without_rule");
+    }
 }
 
 /// By worker: its NUMA node, and the frames there, as many for each worker.

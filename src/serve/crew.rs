@@ -145,7 +145,8 @@ impl Crew {
                 duty.serve(move |options, pool, waker| Xdp::open(options, &xdp, lane, pool, waker));
             }
             (Backend::Uring, None) => duty.serve(Uring::open),
-            (Backend::Mmsg | Backend::Xdp, None) => duty.serve(Mmsg::open),
+            (Backend::Mmsg, None) => duty.serve(Mmsg::open),
+            (Backend::Xdp, None) => duty.serve(|_, _, _| Err::<Xdp, _>(io::Error::other("there is no queue for it"))),
         };
         let named = std::thread::Builder::new().name(format!("worker-{}", me.0));
         named.spawn(body).map_err(|error| format!("a worker cannot be started: {error}"))

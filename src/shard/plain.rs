@@ -1,7 +1,8 @@
 //! The change that nearly every request gets: a block above its first header, the source address at
 //! the end of its Via, our Route lines gone.
 //!
-//! Worked into the packet from the back to the front, so that no offset shifts before it is used.
+//! Worked into the packet at once, or from the back to the front, so that no offset shifts before it is
+//! used.
 //! Whatever else is to be changed is left to an `Edit`.
 
 use crate::packet::Packet;
@@ -68,25 +69,30 @@ impl Plain {
     /// Room was asked for before: for the block, and [`VIA_GROWTH`].
     #[inline]
     pub(super) fn apply(self, packet: &mut Packet, message: &Message, block: &[u8], told: &Told) -> bool {
-        let behind = self.lines.start >= message.via.value.end;
-        (!behind || self.cut_lines(packet))
-            && self.tell_source(packet, message.via.value.end, told)
-            && (behind || self.cut_lines(packet))
-            && packet.put_in(usize::from(message.first_header), block)
-    }
-
-    /// The source address, into a Via that ends at `end`.
-    #[inline]
-    fn tell_source(self, packet: &mut Packet, end: u16, told: &Told) -> bool {
-        match (self.rport, self.received) {
-            (NewPort::Behind(at), true) if at == end => packet.put_in(usize::from(end), told.both()),
-            (NewPort::Nowhere, true) => packet.put_in(usize::from(end), told.received()),
-            (NewPort::Nowhere, false) => true,
-            (NewPort::Behind(_) | NewPort::Whole, _) => self.tell_apart(packet, usize::from(end), told),
+        let (top, end) = (usize::from(message.first_header), usize::from(message.via.value.end));
+        let lines = usize::from(self.lines.start)..usize::from(self.lines.end);
+        let behind = lines.start >= end;
+        let told = match (self.rport, self.received) {
+            (NewPort::Behind(at), true) if usize::from(at) == end => told.both(),
+            (NewPort::Nowhere, true) => told.received(),
+            (NewPort::Nowhere, false) => b"",
+            (NewPort::Behind(_) | NewPort::Whole, _) => {
+                return (!behind || self.cut_lines(packet))
+                    && self.tell_apart(packet, end, told)
+                    && (behind || self.cut_lines(packet))
+                    && packet.put_in(top, block);
+            }
+        };
+        if lines.is_empty() {
+            packet.recast((top, block), (end, told), end..end)
+        } else if behind {
+            packet.recast((top, block), (end, told), lines)
+        } else {
+            packet.put_in(end, told) && self.cut_lines(packet) && packet.put_in(top, block)
         }
     }
 
-    /// The same where port and address do not stand side by side.
+    /// The source address, where it does not go to the Via's end in one piece.
     #[inline(never)]
     fn tell_apart(self, packet: &mut Packet, end: usize, told: &Told) -> bool {
         let (at, word): (usize, &[u8]) = match self.rport {
@@ -100,7 +106,7 @@ impl Plain {
             && (at != end || !self.received || packet.put_in(at, told.received()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn cut_lines(self, packet: &mut Packet) -> bool {
         self.lines.is_empty() || packet.cut_out(usize::from(self.lines.start), self.lines.len())
     }

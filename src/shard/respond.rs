@@ -10,7 +10,7 @@ use crate::packet::{Egress, Packet, PeerId, PortId};
 use crate::sip::{self, Edit, EditError, Fault, Header, Message, Rport, Span, Text, Via, uri};
 
 use super::Core;
-use super::digits::{last_of, number_at_end, quad_at, same};
+use super::digits::{AHEAD, last_of, number_at_end, quad_of, same};
 use super::verdict::{DropReason, Tally, Verdict};
 use super::via::{Branch, Reading};
 
@@ -66,12 +66,12 @@ impl Core {
             }
             let method = message.cseq.method.of(bytes);
             if code >= 200 && leaves_mark(method) {
-                self.settle(now_ms, sender.node, bytes, message);
-                if let Some(line) = line.filter(|_| method == b"INVITE") {
-                    line.call_answered();
-                    if code == 503 {
-                        line.call_refused(now_ms, retry_after_s(bytes, message));
-                    }
+                // A node sends a final response again until it is acknowledged: that is one call still.
+                let first = self.settle(now_ms, sender.node, bytes, message);
+                match line.filter(|_| first && method == b"INVITE") {
+                    Some(line) if code == 503 => line.call_refused(now_ms, retry_after_s(bytes, message)),
+                    Some(line) => line.call_answered(),
+                    None => {}
                 }
             }
         }
@@ -79,7 +79,7 @@ impl Core {
         let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge)
             && !(self.shared.site.port(port).is_some_and(|port| port.node) && self.state.plan.is_cluster(to.ip()));
         let masked = code == 503 && !self.relays_503(sender.and_then(|sender| sender.node));
-        let restored = !message.contact.is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
+        let restored = !message.contact().is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
         packet.order = super::order::order(message.call_id.of(bytes));
         packet.truncate(usize::from(message.end));
         if from_node && to_edge && (masked || restored) {
@@ -159,15 +159,15 @@ impl Core {
         Some((removed, next.span))
     }
 
-    /// The final response has passed: the mark of its request ends in 32 s.
+    /// The final response has passed: the mark of its request ends in 32 s. False if it had passed before.
     #[inline]
-    fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) {
+    fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) -> bool {
         let plan = &self.state.plan;
         let settle = |set| self.shared.marks.settle(self.mark_hash(set, bytes, message), now_ms);
         match node.and_then(|ix| plan.node(ix)).and_then(|node| plan.set(node.set)) {
             Some(set) if plan.sets.len() == 1 => settle(set),
             // Nodes of several sets may share an address, or one may answer from another port.
-            Some(_) | None => plan.sets.iter().for_each(settle),
+            Some(_) | None => plan.sets.iter().fold(false, |first, set| settle(set) | first),
         }
     }
 
@@ -181,7 +181,7 @@ impl Core {
     #[cold]
     fn restore_contacts(&self, edit: &mut Edit, bytes: &[u8], message: &Message) {
         let site = &self.shared.site;
-        for value in sip::values(bytes, &message.contact, Header::Contact, &self.watch).take(CONTACTS_MAX) {
+        for value in sip::values(bytes, message.contact(), Header::Contact, &self.watch).take(CONTACTS_MAX) {
             let text = value.span.of(bytes);
             let Some(address) = uri::name_addr(text) else { continue };
             let Some(contact) = uri::parse(address.uri.of(text)) else { continue };
@@ -268,14 +268,14 @@ fn plain_home(bytes: &[u8], lines: Span) -> Option<SocketAddr> {
     // The upper half of sixteen bytes is shorter than an address.
     let last = value.last_chunk::<16>()?;
     let len = 15 - last_of(*last.first_chunk()?, b'=')?;
-    let (ip, ip_len) = quad_at(bytes.get(usize::from(lines.end).checked_sub(len + 2)?..)?)?;
+    let ip = quad_of(bytes.get(usize::from(lines.end).checked_sub(len + 2 + AHEAD)?..)?.first_chunk()?, len)?;
     let rest = value.get(..value.len() - len)?.strip_suffix(b";received=")?;
     let last = *rest.last_chunk::<8>()?;
     let digits = 7 - last_of(last, b'=')?;
     let port = number_at_end(last, (1..=5).contains(&digits).then_some(digits)?)?;
     let port = u16::try_from(port).ok()?;
     let named = rest.get(..rest.len() - digits)?.ends_with(b";rport=");
-    (named && ip_len == len).then_some(SocketAddr::new(ip.into(), port))
+    named.then_some(SocketAddr::new(ip.into(), port))
 }
 
 /// Where the Via below ours sends a response (18.2.2, RFC 3581).

@@ -124,7 +124,7 @@ impl Core {
 /// The request-URI as the next hop will see it, for loop detection.
 fn final_uri<'a>(shard: &Core, incoming: &Incoming<'a>, course: &Course) -> &'a [u8] {
     if course.uri == NewUri::LastRoute {
-        let values = sip::values(incoming.bytes, &incoming.message.route, Header::Route, &shard.watch);
+        let values = sip::values(incoming.bytes, incoming.message.route(), Header::Route, &shard.watch);
         if let Some(last) = values.skip(course.pops).last() {
             return last.span.of(incoming.bytes);
         }
@@ -271,7 +271,7 @@ impl Draft<'_> {
     /// Whether anything poses as our source header.
     #[inline]
     pub(super) fn bears_forged(&self) -> bool {
-        let forged = |place: usize| self.incoming.message.watched.get(place).is_some_and(|lines| !lines.is_empty());
+        let forged = |place: usize| self.incoming.message.watched().get(place).is_some_and(|lines| !lines.is_empty());
         !self.incoming.from_node && (0..self.shard.source_headers).any(forged)
     }
 
@@ -303,13 +303,13 @@ impl Draft<'_> {
         let site = &self.shard.shared.site;
         let Incoming { bytes, message, .. } = *self.incoming;
         let wanted = self.policy.is_some_and(|policy| policy.contact == ContactMode::Rewrite);
-        if !wanted || message.contact.is_empty() || !site.options.cookies {
+        if !wanted || message.contact().is_empty() || !site.options.cookies {
             return Ok(());
         }
         let listener = site.node_side(self.course.egress.to.ip()).and_then(|side| site.port(side.listener));
         let Some(listener) = listener else { return Ok(()) };
         let client = self.client();
-        let values = sip::values(bytes, &message.contact, Header::Contact, &self.shard.watch);
+        let values = sip::values(bytes, message.contact(), Header::Contact, &self.shard.watch);
         for (place, value) in values.enumerate() {
             if place >= CONTACTS_MAX {
                 return Err(Unwritten::TooMany);

@@ -35,14 +35,50 @@ pub(super) fn find(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> L
 /// Offset of the first byte from `at` on for which `stop` says yes; none if the last lane of a slice is
 /// reached before. In a window there must be one.
 #[inline(always)]
-pub(super) fn stop(view: impl View, mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
+pub(super) fn stop(view: impl View, at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
+    let bits = stop(Lane::new(view.chunk(at)?)).bits();
+    // What follows has code of its own: a loop here would cost the first step as much as all others.
+    if bits != 0 { Some(at + bits.trailing_zeros() as usize) } else { stop_on(view, at + WIDTH, stop) }
+}
+
+/// As `stop`, two lanes at a time: of what is mostly longer than one.
+#[inline(always)]
+pub(super) fn far_stop(view: impl View, at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
+    let bits = both(view.chunk(at)?, &stop);
+    if bits != 0 { Some(at + bits.trailing_zeros() as usize) } else { stop_on(view, at + 2 * WIDTH, stop) }
+}
+
+#[inline(never)]
+fn stop_on(view: impl View, mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
     loop {
-        let bits = stop(Lane::new(view.chunk(at)?)).bits();
+        let bits = both(view.chunk(at)?, &stop);
         if bits != 0 {
             return Some(at + bits.trailing_zeros() as usize);
         }
-        at += WIDTH;
+        at += 2 * WIDTH;
     }
+}
+
+#[inline(always)]
+fn both(chunk: &[u8; 2 * WIDTH], stop: impl Fn(Lane) -> Lane) -> u32 {
+    let (lanes, _) = chunk.as_chunks::<WIDTH>();
+    lanes.iter().rev().fold(0, |bits, lane| bits << WIDTH | stop(Lane::new(lane)).bits())
+}
+
+/// Where `byte` stands in `text`, one bit each, the lowest for the first.
+#[inline]
+#[must_use]
+pub fn places(text: &[u8; WIDTH], byte: u8) -> u32 {
+    Lane::new(text).eq(byte).bits()
+}
+
+/// Where the first of some bytes stands in `text`.
+#[inline]
+#[must_use]
+pub fn first_of<const N: usize>(text: &[u8; WIDTH], some: &[u8; N]) -> Option<usize> {
+    let lane = Lane::new(text);
+    let bits = some.iter().fold(Lane::splat(0), |all, byte| all.or(lane.eq(*byte))).bits();
+    (bits != 0).then_some(bits.trailing_zeros() as usize)
 }
 
 /// Whether `text` holds one of two bytes.

@@ -29,7 +29,7 @@ mod view;
 
 pub use edit::{Applied, Edit, EditError, SPLICES_MAX, SpliceId, TEXT_MAX};
 pub use fault::Fault;
-pub use lane::holds;
+pub use lane::{first_of, holds, places};
 pub use message::{Address, CSeq, Line, Lines, Message, Number, Rport, Span, Start, Via};
 pub use names::{Header, Method, WATCH_MAX, Watch};
 pub use reply::Reply;

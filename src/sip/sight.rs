@@ -9,7 +9,9 @@ use super::lane::{self, Lane};
 use super::lines;
 use super::message::{Address, CSeq, Line, Lines, Message, Number, Span, Start, Via};
 use super::names::{Header, Method, Watch};
-use super::scan::{SEEN_CALL_ID, SEEN_CONTENT_LENGTH, SEEN_CSEQ, SEEN_FROM, SEEN_MAX_FORWARDS, SEEN_TO, SEEN_VIA};
+use super::scan::{
+    SEEN_CALL_ID, SEEN_CONTENT_LENGTH, SEEN_CSEQ, SEEN_FROM, SEEN_MAX_FORWARDS, SEEN_METHOD, SEEN_TO, SEEN_VIA,
+};
 use super::view::View;
 use super::{uri, via};
 
@@ -23,7 +25,57 @@ struct Known {
     /// A bit for each byte behind the name.
     rest: u16,
     length: u8,
-    header: Header,
+    kind: Kind,
+    /// Of a header whose lines alone are told: its place among those.
+    place: u8,
+}
+
+/// What is done with a line, by its header.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Kind {
+    Via,
+    From,
+    To,
+    CallId,
+    CSeq,
+    MaxForwards,
+    ContentLength,
+    /// Only where it stands is told.
+    Listed,
+    /// It means nothing, if nobody looks for its name.
+    Other,
+    /// Left to a closer look.
+    Left,
+}
+
+impl Kind {
+    #[inline(always)]
+    const fn of(header: Header) -> (Self, u8) {
+        let kind = match header {
+            Header::Via => Self::Via,
+            Header::From => Self::From,
+            Header::To => Self::To,
+            Header::CallId => Self::CallId,
+            Header::CSeq => Self::CSeq,
+            Header::MaxForwards => Self::MaxForwards,
+            Header::ContentLength => Self::ContentLength,
+            Header::Other => Self::Other,
+            Header::Expires | Header::Watched(_) => Self::Left,
+            Header::Route
+            | Header::RecordRoute
+            | Header::Contact
+            | Header::Path
+            | Header::ProxyRequire
+            | Header::Supported
+            | Header::Replaces
+            | Header::Join => Self::Listed,
+        };
+        match header.place() {
+            Some(place) => (kind, place as u8),
+            None => (kind, 0),
+        }
+    }
 }
 
 const SLOTS: usize = 64;
@@ -79,16 +131,18 @@ const NAMES: [(&[u8], Header); 33] = [
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn known() -> [Known; SLOTS] {
     // Of no bytes whatever.
-    let none = Known { name: [0; 16], cases: [0xff; 16], rest: 0, length: 0, header: Header::Other };
+    let none = Known { name: [0; 16], cases: [0xff; 16], rest: 0, length: 0, kind: Kind::Other, place: 0 };
     let mut all = [none; SLOTS];
     let mut left: &[(&[u8], Header)] = &NAMES;
     while let [(text, header), tail @ ..] = left {
+        let (kind, place) = Kind::of(*header);
         let mut known = Known {
             name: [0; 16],
             cases: [0; 16],
             rest: !((1u32 << text.len()) - 1) as u16,
             length: text.len() as u8,
-            header: *header,
+            kind,
+            place,
         };
         let mut index = 0;
         while index < text.len() {
@@ -105,14 +159,14 @@ const fn known() -> [Known; SLOTS] {
     all
 }
 
-/// The header that the line at `at` names, and where its value begins, behind one blank.
+/// What the line at `at` is by its name, and the length of that with its colon and one blank.
 #[inline(always)]
-fn name(view: impl View, at: usize) -> Option<(Header, usize)> {
+fn name(view: impl View, at: usize) -> Option<&'static Known> {
     let chunk: &[u8; 16] = view.chunk(at)?;
     let [a, b, c, d, _, e, f, g, h, ..] = *chunk;
     let known = KNOWN.get(slot([a, b, c, d], [e, f, g, h]))?;
     let same = Lane::new(chunk).or(Lane::new(&known.cases)).equal(Lane::new(&known.name)).bits();
-    (same | u32::from(known.rest) == u32::from(u16::MAX)).then_some((known.header, at + known.length as usize))
+    (same | u32::from(known.rest) == u32::from(u16::MAX)).then_some(known)
 }
 
 /// As `name`, of whatever `lines` knows and of names that mean nothing here.
@@ -128,13 +182,9 @@ fn other_name(view: impl View, at: usize, watch: &Watch) -> Option<(Header, usiz
 /// Whether CRLF stands at `at` and, as far as a glance tells, no fold behind it.
 #[inline(always)]
 fn ends_line(view: impl View, at: usize) -> bool {
-    const CRLF: u32 = u32::from_le_bytes(*b"\0\0\r\n");
     // Of white space and few other bytes these bits leave nothing.
-    const NO_FOLD: u32 = 0xd6;
-    let Some(chunk) = view.chunk(at) else { return false };
-    let word = u32::from_le_bytes(*chunk) & (NO_FOLD << 16 | 0xffff);
-    // CR and LF are subtracted, one of them shows as a number out of bounds; so does none behind.
-    word.rotate_left(16).wrapping_sub(CRLF + 1) < NO_FOLD
+    const NO_FOLD: u8 = 0xd6;
+    view.chunk(at) == Some(b"\r\n") && view.byte(at + 2).is_some_and(|behind| behind & NO_FOLD != 0)
 }
 
 /// Finds line ends, front to back, without a look at what stands between them: so no line waits for
@@ -144,7 +194,7 @@ pub(super) struct Ends<V> {
     view: V,
     /// Where the next bits begin.
     base: usize,
-    /// Control characters that are not passed yet, up to CR, one bit each.
+    /// Line ends that are not passed yet, and the few control characters beside them, one bit each.
     bits: u64,
 }
 
@@ -166,7 +216,7 @@ impl<V: View> Ends<V> {
     fn next(&mut self, start: usize) -> Option<usize> {
         while self.bits == 0 {
             // The LF of the end found last may be the first here.
-            self.bits = controls(self.view.chunk(self.base)?) & if start > self.base { !1 } else { !0 };
+            self.bits = breaks(self.view.chunk(self.base)?) & if start > self.base { !1 } else { !0 };
             self.base += 64;
         }
         let end = self.base - 64 + self.bits.trailing_zeros() as usize;
@@ -176,11 +226,11 @@ impl<V: View> Ends<V> {
     }
 }
 
-/// Bytes up to CR, one bit each, the lowest for the first.
+/// CR, LF and their neighbours, one bit each, the lowest for the first.
 #[inline(always)]
-fn controls(chunk: &[u8; 64]) -> u64 {
+fn breaks(chunk: &[u8; 64]) -> u64 {
     let (lanes, _) = chunk.as_chunks::<16>();
-    lanes.iter().rev().fold(0, |bits, lane| bits << 16 | u64::from(Lane::new(lane).control().bits()))
+    lanes.iter().rev().fold(0, |bits, lane| bits << 16 | u64::from(Lane::new(lane).breaks().bits()))
 }
 
 /// The start line; where the next begins.
@@ -232,7 +282,10 @@ pub(super) fn header_lines<V: View>(
     let mut start = at;
     while let Some(end) = ends.next(start) {
         let taken = match name(view, start) {
-            Some((header, at)) => take(view, watch, message, seen, header, Bounds { start, at, end }),
+            Some(known) => {
+                let at = start + known.length as usize;
+                take(view, watch, message, seen, (known.kind, known.place), Bounds { start, at, end })
+            }
             None => end > start && take_other(view, watch, message, seen, start, end),
         };
         if !taken {
@@ -246,68 +299,82 @@ pub(super) fn header_lines<V: View>(
 #[inline(never)]
 fn take_other(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, start: usize, end: usize) -> bool {
     let found = other_name(view, start, watch).filter(|(_, at)| *at <= end);
-    found.is_some_and(|(header, at)| take(view, watch, message, seen, header, Bounds { start, at, end }))
+    found.is_some_and(|(header, at)| take(view, watch, message, seen, Kind::of(header), Bounds { start, at, end }))
 }
 
-/// Takes a line, or leaves it for a closer look. Those that are looked into have functions of their own,
-/// so that the constants of one are no burden to another.
+/// Takes a line, or leaves it for a closer look. Of those that are looked into, the longer ones have
+/// functions of their own, so that the constants of one are no burden to another.
 #[inline(always)]
-fn take(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, header: Header, line: Bounds) -> bool {
-    let lines = match header {
+fn take(
+    view: impl View,
+    watch: &Watch,
+    message: &mut Message,
+    seen: &mut u8,
+    (kind, place): (Kind, u8),
+    line: Bounds,
+) -> bool {
+    match kind {
         // Only a closer look tells whether it is one of those looked for.
-        Header::Other => return !watch.has_length(line.at - line.start - 2),
-        Header::Via if message.vias.count == 0 => return top_via(view, message, seen, line).is_some(),
-        Header::From => return address(view, &mut message.from, seen, SEEN_FROM, line).is_some(),
-        Header::To => return address(view, &mut message.to, seen, SEEN_TO, line).is_some(),
-        Header::CallId => return call_id(view, message, seen, line).is_some(),
-        Header::CSeq => return cseq(view, message, seen, line).is_some(),
-        Header::MaxForwards => return max_forwards(view, message, seen, line).is_some(),
-        Header::ContentLength => return content_length(view, message, seen, line).is_some(),
-        Header::Expires | Header::Watched(_) => return false,
-        Header::Via => &mut message.vias,
-        Header::Route => &mut message.route,
-        Header::RecordRoute => &mut message.record_route,
-        Header::Contact => &mut message.contact,
-        Header::Path => &mut message.path,
-        Header::ProxyRequire => &mut message.proxy_require,
-        Header::Supported => &mut message.supported,
-        Header::Replaces => &mut message.replaces,
-        Header::Join => &mut message.join,
-    };
-    // No white space at either end of the value.
-    let sound = view.byte(line.at).is_some_and(|first| first > b' ')
-        && view.byte(line.end.wrapping_sub(1)).is_some_and(|last| last > b' ');
-    if sound {
-        lines.add(line.line());
+        Kind::Other => !watch.has_length(line.at - line.start - 2),
+        Kind::Via if *seen & SEEN_VIA == 0 => top_via(view, message, seen, line),
+        Kind::From => *seen & SEEN_FROM == 0 && address(view, &mut message.from, seen, SEEN_FROM, line),
+        Kind::To => *seen & SEEN_TO == 0 && address(view, &mut message.to, seen, SEEN_TO, line),
+        Kind::CallId => call_id(view, message, seen, line).is_some(),
+        Kind::CSeq => cseq(view, message, seen, line).is_some(),
+        Kind::MaxForwards => max_forwards(view, message, seen, line).is_some(),
+        Kind::ContentLength => content_length(view, message, seen, line).is_some(),
+        Kind::Left => false,
+        Kind::Via => {
+            let sound = has_plain_ends(view, line);
+            if sound {
+                message.vias.add(line.line());
+            }
+            sound
+        }
+        Kind::Listed => match message.listed(place.into()) {
+            Some(lines) if has_plain_ends(view, line) => {
+                lines.add(line.line());
+                true
+            }
+            Some(_) | None => false,
+        },
     }
-    sound
 }
 
-#[inline(never)]
-fn top_via(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
-    if via::plain(view, line.at, &mut message.via)? != line.end {
+/// Whether no white space stands at either end of a value.
+#[inline(always)]
+fn has_plain_ends(view: impl View, line: Bounds) -> bool {
+    view.byte(line.at).is_some_and(|first| first > b' ')
+        && view.byte(line.end.wrapping_sub(1)).is_some_and(|last| last > b' ')
+}
+
+#[inline(always)]
+fn top_via(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> bool {
+    if via::plain_alone(view, line.at, &mut message.via) != Some(line.end) {
         message.via = Via::NONE;
-        return None;
+        return false;
     }
     let line = line.line();
     message.via.line = line;
     message.vias = Lines { count: 1, end: line.next, first: line };
     *seen |= SEEN_VIA;
-    Some(())
+    true
 }
 
 /// From or To; `bit` tells which.
-#[inline(never)]
-fn address(view: impl View, address: &mut Address, seen: &mut u8, bit: u8, line: Bounds) -> Option<()> {
-    let (uri, tag) = address::plain(view, line.at, line.end).filter(|_| *seen & bit == 0)?;
-    *address = Address { line: line.line(), uri, tag };
-    *seen |= bit;
-    Some(())
+#[inline(always)]
+fn address(view: impl View, address: &mut Address, seen: &mut u8, bit: u8, line: Bounds) -> bool {
+    let sound = address::plain(view, line.at, line.end, address);
+    if sound {
+        address.line = line.line();
+        *seen |= bit;
+    }
+    sound
 }
 
-#[inline(never)]
+#[inline(always)]
 fn call_id(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
-    let stop = lane::stop(view, line.at, |lane| lane.beyond(b'!', b'~'))?;
+    let stop = lane::far_stop(view, line.at, |lane| lane.beyond(b'!', b'~'))?;
     if stop != line.end || stop == line.at || *seen & SEEN_CALL_ID != 0 {
         return None;
     }
@@ -316,18 +383,26 @@ fn call_id(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) 
     Some(())
 }
 
-#[inline(never)]
+#[inline(always)]
 fn cseq(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
     let Bounds { at, end, .. } = line;
     let (number, count) = lane::few_digits(*view.chunk(at)?);
     let start = at + count + 1;
-    let stop = lane::stop(view, start, |lane| lane.beyond(b'A', b'Z'))?;
-    if stop != end || stop == start || count == 0 || view.byte(start - 1)? != b' ' || *seen & SEEN_CSEQ != 0 {
+    let length = end.wrapping_sub(start);
+    let letters = Lane::new(view.chunk(start)?).beyond(b'A', b'Z').bits().trailing_zeros() as usize;
+    if letters != length || length == 0 || count == 0 || view.byte(start - 1)? != b' ' || *seen & SEEN_CSEQ != 0 {
         return None;
     }
     let (value, method, digits) = (Span::new(at, end), Span::new(start, end), Span::new(at, start - 1));
     message.cseq = CSeq { number, value, method, digits };
     *seen |= SEEN_CSEQ;
+    if let Start::Request { name, .. } = message.start
+        && usize::from(name.end) == length
+        && length <= 8
+        && (view.word(0) ^ view.word(start)) << (64 - 8 * length) == 0
+    {
+        *seen |= SEEN_METHOD;
+    }
     Some(())
 }
 

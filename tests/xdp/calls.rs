@@ -107,6 +107,9 @@ fn many_clients(owner_handoff: bool) -> (Vec<u64>, u64) {
         rig.client = rig.path.client().socket(Path::at(false, "1.2", 20_000 + port));
         rig.exchange(100);
     }
+    // No rule of a veth brings responses to their owner.
+    let warned = |(_, line): &(_, String)| line.contains("responses to these worker ports");
+    assert_eq!(rig.balancer.process().lines(0).iter().any(warned), owner_handoff);
     rig.balanced();
     let counters = rig.counters();
     assert_eq!((sum(&counters, &["frames_dropped"]), sum(&counters, &["sipring_drop{"])), (0, 0), "{counters:#?}");

@@ -8,6 +8,7 @@ mod dice;
 mod doors;
 mod monitor;
 mod monitors;
+mod news;
 mod pair;
 mod probe;
 pub mod status;
@@ -16,13 +17,14 @@ mod tell;
 mod tests;
 mod traffic;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::balance::{Intent, Plan, Vitals};
+use crate::packet::PeerId;
 use crate::shard::Evidence;
 
 use doors::Doors;
@@ -35,14 +37,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How soon sockets that could not be opened are tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
-/// Empty evidence for a plan, to be mailed with it; dialogs are counted of nodes that drain.
+/// Empty evidence for the first plan, to be mailed with it; dialogs are counted of nodes that drain.
 #[must_use]
 pub fn evidence(plan: &Plan, workers: u16) -> Arc<Evidence> {
-    let draining = plan.nodes.iter().filter(|node| node.intent == Intent::Drain);
-    let mut counted: Vec<_> = draining.flat_map(|node| node.endpoints.iter().flatten().map(|end| end.peer)).collect();
-    counted.sort_unstable();
-    counted.dedup();
+    let counted = draining(plan).into_iter().map(|(peer, _)| peer).collect();
     Arc::new(Evidence::new(workers, plan.endpoints.peers.len(), counted))
+}
+
+/// The same for the plan that follows another: dialogs are counted on where they were counted.
+#[must_use]
+pub fn next_evidence(plan: &Plan, (before, evidence): (&Plan, &Evidence), now_ms: u64) -> Arc<Evidence> {
+    let counted: Vec<_> = draining(plan).into_iter().map(|(peer, addr)| (peer, before.peer(addr))).collect();
+    Arc::new(evidence.next(plan.endpoints.peers.len(), &counted, now_ms))
+}
+
+/// The endpoints of nodes that drain.
+fn draining(plan: &Plan) -> Vec<(PeerId, SocketAddr)> {
+    let nodes = plan.nodes.iter().filter(|node| node.intent == Intent::Drain);
+    let mut ends: Vec<_> =
+        nodes.flat_map(|node| node.endpoints.iter().flatten().map(|end| (end.peer, end.addr))).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends
 }
 
 /// The health checks of a running balancer.

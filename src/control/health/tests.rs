@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::dice::Dice;
-use super::monitor::{Monitor, NEVER, Token};
+use super::monitor::{NEVER, Token};
 use super::monitors::Monitors;
 use super::status::{self, NodeStatus, Status};
 use crate::balance::{

@@ -73,6 +73,8 @@ fn ledger(page: &mut Page, worker: &str, name: &str, value: u64) {
         "icmp_errors" => "ICMP errors that came back",
         "events_lost" => "ICMP errors beyond the room for them",
         "receive_stalls" => "Receives that left datagrams in the kernel for want of a packet",
+        "receives_starved" => "Receives of io_uring that ended for want of buffers and were begun again",
+        "receives_rearmed" => "Receives of io_uring that ended for another reason and were begun again",
         "connects_failed" => "Connected sockets that could not be opened",
         "system_calls" => "System calls that sent or received",
         "originated" => "Packets that sipring sent of itself",

@@ -23,15 +23,24 @@ struct Channels {
 
 /// How many queues an interface receives by; none if its driver does not tell.
 pub(super) fn queues(name: &str) -> Option<u32> {
-    let text = CString::new(name).ok()?;
+    let mut channels = Channels { call: CHANNELS, ..Channels::default() };
+    // SAFETY: the kernel's own layout, of as many bytes as this call writes.
+    unsafe { ask(name, &mut channels) }.then_some(channels.receive + channels.combined)
+}
+
+/// Asks a driver by ethtool; false if it does not answer.
+///
+/// # Safety
+/// `question` begins with the number of a call and has room for all that its answer brings.
+pub(super) unsafe fn ask<T: ?Sized>(name: &str, question: &mut T) -> bool {
+    let Ok(text) = CString::new(name) else { return false };
     // SAFETY: no pointers are passed.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
-        return None;
+        return false;
     }
     // SAFETY: a descriptor just made, owned by nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let mut channels = Channels { call: CHANNELS, ..Channels::default() };
     // SAFETY: numbers and bytes only, for which zeros are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays NUL.
@@ -39,10 +48,9 @@ pub(super) fn queues(name: &str) -> Option<u32> {
     for (to, from) in request.ifr_name.iter_mut().take(room).zip(text.as_bytes()) {
         *to = *from as libc::c_char;
     }
-    request.ifr_ifru.ifru_data = ptr::from_mut(&mut channels).cast();
+    request.ifr_ifru.ifru_data = ptr::from_mut(question).cast();
     // SAFETY: a request that points to the structure of its call, both alive.
-    let told = unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    (told == 0).then_some(channels.receive + channels.combined)
+    unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) == 0 }
 }
 
 #[cfg(test)]

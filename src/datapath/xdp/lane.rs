@@ -212,6 +212,11 @@ impl Lane {
         self.ports.iter().any(|port| port.unsent)
     }
 
+    /// The same, for another worker that counts from zero.
+    pub(super) fn recounted(self) -> Self {
+        Self { calls: 0, ..self }
+    }
+
     /// System calls so far.
     pub(super) fn calls(&self) -> u64 {
         self.calls

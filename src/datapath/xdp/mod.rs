@@ -14,6 +14,7 @@ mod frame;
 mod lane;
 mod program;
 mod ring;
+mod rules;
 mod socket;
 mod ways;
 
@@ -106,6 +107,18 @@ impl Xdp {
         this.slow.mark_services(dscp)?;
         this.lane.note();
         Ok(this)
+    }
+
+    /// The region of frames that packets leave from without being copied.
+    #[must_use]
+    pub fn frames(&self) -> &'static Pool {
+        self.lane.frames()
+    }
+
+    /// Closes the slow path's sockets; the queues go on, for another one of the same worker.
+    #[must_use]
+    pub fn into_lane(self) -> Lane {
+        self.lane.recounted()
     }
 
     /// The address of a local port.
