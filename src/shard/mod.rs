@@ -12,6 +12,7 @@ mod homes;
 mod local;
 mod marks;
 mod names;
+mod order;
 mod outward;
 mod owner;
 mod plain;
@@ -247,6 +248,7 @@ impl Shard {
             return Verdict::Handoff(owner);
         }
         let call = core.call_hash(bytes, message);
+        let order = order::order(message.call_id.of(bytes));
         let inside = !message.to.tag.is_empty();
         if let Some(sender) = sender {
             core.testimony.begun(sender.peer, now_ms, inside.then_some(call));
@@ -287,7 +289,7 @@ impl Shard {
         if let Err(why) = changed {
             return core.refuse(scratch, packet, message, why);
         }
-        packet.order = call;
+        packet.order = order;
         core.testimony.request(course.egress.peer, method == Method::Ack, now_ms, inside.then_some(call));
         Verdict::Forward(course.egress)
     }

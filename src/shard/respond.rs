@@ -88,6 +88,7 @@ impl Core {
             && !(self.shared.site.port(port).is_some_and(|port| port.node) && self.state.plan.is_cluster(to.ip()));
         let masked = code == 503 && !self.relays_503(sender.and_then(|sender| sender.node));
         let restored = !message.contact().is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
+        packet.order = super::order::order(message.call_id.of(bytes));
         packet.truncate(usize::from(message.end));
         if from_node && to_edge && (masked || restored) {
             if let Err(error) = self.change(edit, packet, message, own, (masked, restored)) {
