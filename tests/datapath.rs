@@ -313,6 +313,8 @@ fn with_no_free_slot_datagrams_wait_in_the_kernel_and_receives_do_not_spin<B: Ba
     let mut held: Vec<_> = rig.batch.packets.drain(..).collect();
     let stalls = rig.path.counts().stalls;
     let syscalls = rig.path.counts().syscalls;
+    rig.path.recv(&mut rig.batch, None).unwrap();
+    assert!(rig.batch.is_empty());
     let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let timer = std::sync::Arc::clone(&done);
     thread::spawn(move || {

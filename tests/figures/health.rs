@@ -14,6 +14,7 @@ const EFFORT: Effort = Effort {
     before: Duration::from_secs(10),
     away: Duration::from_secs(10),
     after: Duration::from_secs(10),
+    down_max: Duration::from_secs(1),
 };
 
 /// `part`: `killed`, `frozen` or `loss` alone.

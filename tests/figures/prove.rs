@@ -15,7 +15,6 @@ mod harness;
 
 mod bypass;
 mod calls;
-mod cost;
 mod cycles;
 mod generator;
 mod health;
@@ -44,13 +43,12 @@ fn main() -> ExitCode {
         "2.3" => health::finds_lost_nodes(std::env::args().nth(2).as_deref()),
         "2.4" => health::switches_pairs(),
         "2.5" => cycles::run(1_000, 100),
-        "2.6" => cost::run_all(&std::env::args().skip(2).collect::<Vec<_>>()),
         "3.4" => trunk::run(),
         "3.6" => bypass::carries(10_000_000),
         "bypass-cost" => bypass::compare(5, 600_000),
         _ => {
             eprintln!(
-                "no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5, 2.6, 3.4, 3.6 and bypass-cost"
+                "no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5, 3.4, 3.6 and bypass-cost"
             );
             return ExitCode::from(2);
         }

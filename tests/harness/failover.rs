@@ -29,6 +29,8 @@ pub(crate) struct Effort {
     pub(crate) before: Duration,
     pub(crate) away: Duration,
     pub(crate) after: Duration,
+    /// How long it may take until the node is Down.
+    pub(crate) down_max: Duration,
 }
 
 /// Calls of one kind: how many, and how many of them failed.
@@ -63,8 +65,9 @@ impl fmt::Display for Group {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) fault: Fault,
-    /// From the fault until sipring said `node_down`.
+    /// From the fault until sipring said `node_down`, and how long that may take.
     pub(crate) down: Option<Duration>,
+    pub(crate) down_max: Duration,
     /// From the return until it said `node_up`.
     pub(crate) up: Option<Duration>,
     /// No response of any kind at the fault, begun before it or between it and Down.
@@ -90,7 +93,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub(crate) fn holds(&self) -> bool {
-        let in_time = self.down.is_some_and(|took| took <= Duration::from_secs(1)) && self.up.is_some();
+        let in_time = self.down.is_some_and(|took| took <= self.down_max) && self.up.is_some();
         let whole =
             [&self.unheard, &self.fresh, &self.elsewhere, &self.over_return].iter().all(|group| group.is_whole());
         let felt = self.established.calls > 0 && self.regained > 0;
@@ -208,6 +211,7 @@ pub(crate) fn run(fault: Fault, effort: Effort) -> Outcome {
     assert!(callers.finish(), "calls that never ended");
     let mut outcome = sort(&callers.calls, &lost, begun, down_at.unwrap_or(begun), returned);
     (outcome.fault, outcome.down, outcome.up) = (fault, down_at.map(|at| at - begun), up);
+    outcome.down_max = effort.down_max;
     outcome.regained = callers.calls.iter().filter(|call| call.begun > up_at && call.node == lost).count();
     outcome.said = ward.said(mark, &["node"]);
     outcome
@@ -234,6 +238,7 @@ fn sort(calls: &[Call], lost: &str, fault: Instant, down: Instant, returned: Ins
     Outcome {
         fault: Fault::Killed,
         down: None,
+        down_max: Duration::ZERO,
         up: None,
         unheard: Group::of(unheard()),
         fresh: Group::of(fresh()),
@@ -253,7 +258,7 @@ fn sort(calls: &[Call], lost: &str, fault: Instant, down: Instant, returned: Ins
 pub(crate) struct PairOutcome {
     /// From the death of the primary until sipring said `pair_switched`.
     pub(crate) switch: Option<Duration>,
-    /// What it may take: a second and the configured misses.
+    /// What it may take: what Down may, and the configured misses.
     pub(crate) limit: Duration,
     pub(crate) before: Group,
     /// Begun between the fault and the switch.
@@ -313,7 +318,7 @@ pub(crate) fn pair(effort: Effort) -> PairOutcome {
     let fault = Instant::now();
     ward.nodes[0].kill();
     ward.nodes[1].answers(200);
-    let limit = Duration::from_secs(1) + INTERVAL * MISSES;
+    let limit = effort.down_max + INTERVAL * MISSES;
     let said = ward.until_said(&mut callers, limit * 3, mark, &["pair_switched"]);
     let switched = Instant::now();
     callers.run(effort.away, |_| false);

@@ -19,7 +19,7 @@ impl Kamailio {
         Self::start_with(place, &repository("tests/interop").join(config), listen, words, &[])
     }
 
-    /// The same, with further arguments.
+    /// The same, with further arguments, which win.
     pub(crate) fn start_with(
         place: &Place,
         config: &Path,
@@ -29,8 +29,8 @@ impl Kamailio {
     ) -> Self {
         let dir = TempDir::new("kamailio");
         let mut command = place.command("kamailio");
-        command.arg("-f").arg(config).args(arguments);
-        command.args(["-DD", "-E", "-m", "64", "-M", "8", "-Y"]).arg(dir.path());
+        command.arg("-f").arg(config);
+        command.args(["-DD", "-E", "-m", "64", "-M", "8"]).args(arguments).arg("-Y").arg(dir.path());
         command.args(["-A", &format!("LISTEN=udp:{listen}")]);
         for (name, value) in words {
             command.args(["-A", &format!("{name}={value}")]);

@@ -32,6 +32,7 @@ pub(crate) struct Spec {
     pub(crate) node_sides: Vec<(SocketAddr, u16)>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) workers: u16,
+    pub(crate) worker_ports: u16,
     pub(crate) datapath: String,
     pub(crate) cookies: bool,
     pub(crate) drain_max_s: u32,
@@ -61,6 +62,7 @@ impl Spec {
             node_sides: vec![(node_side, node_side.port() + 1)],
             nodes: Vec::new(),
             workers: 1,
+            worker_ports: WORKER_PORTS,
             datapath: datapath(),
             cookies: true,
             drain_max_s: 32,
@@ -132,7 +134,7 @@ impl Spec {
             line(format_args!("\n[[listener]]\nname = \"{name}\"\nbind = \"{bind}\"\nset = \"cluster\""));
         }
         for (bind, first) in &self.node_sides {
-            let last = first + WORKER_PORTS - 1;
+            let last = first + self.worker_ports - 1;
             line(format_args!("\n[[node_side]]\nbind = \"{bind}\"\nports = \"{first}-{last}\""));
         }
         line(format_args!("\n[[set]]\nname = \"cluster\"\n{}", self.set.join("\n")));

@@ -52,7 +52,7 @@ fn a_bad_file_is_refused_and_the_old_plan_kept() {
 fn sigterm_lets_calls_end_and_begins_none() {
     let _turn = turn();
     let mut cluster = Cluster::new(2, 2, |mut spec| {
-        spec.drain_max_s = 5;
+        spec.drain_max_s = 60;
         spec
     });
     let to_us = Start::new(format!("sip:{}", cluster.edge), cluster.edge).body(Vec::new());
@@ -73,13 +73,6 @@ fn sigterm_lets_calls_end_and_begins_none() {
     let told = cluster.world.agent(client).received.iter().find(|m| m.call_id() == new && m.status() == Some(503));
     assert!(told.is_some_and(|m| !m.header("Retry-After").is_empty()), "503 without Retry-After");
 
-    let answered = cluster.world.each(
-        &ringing,
-        PATIENCE,
-        |world, call| world.agent_mut(call.callee.expect("rings")).answer(&call.id, 200),
-        |world, call| world.agent(call.callee.expect("rings")).got(&call.id, "ACK") == 1,
-    );
-    assert_eq!(answered, ringing.len(), "calls that rang when SIGTERM came");
     let ended = cluster.world.each(
         &talking,
         PATIENCE,
@@ -87,6 +80,13 @@ fn sigterm_lets_calls_end_and_begins_none() {
         |world, call| world.agent(call.caller).got(&call.id, "200 BYE") == 1,
     );
     assert_eq!(ended, talking.len(), "calls that were established when SIGTERM came");
+    let answered = cluster.world.each(
+        &ringing,
+        PATIENCE,
+        |world, call| world.agent_mut(call.callee.expect("rings")).answer(&call.id, 200),
+        |world, call| world.agent(call.callee.expect("rings")).got(&call.id, "ACK") == 1,
+    );
+    assert_eq!(answered, ringing.len(), "calls that rang when SIGTERM came");
     let counters = cluster.balancer.ended(Duration::from_secs(12));
     assert!(!counters.is_empty(), "no counters at exit");
     assert_eq!(cluster.world.faults(), Vec::<String>::new());
