@@ -108,7 +108,7 @@ fn many_clients(owner_handoff: bool) -> (Vec<u64>, u64) {
         rig.exchange(100);
     }
     // No rule of a veth brings responses to their owner.
-    let warned = |(_, line): &(_, String)| line.contains("responses to these worker ports");
+    let warned = |(_, line): &(_, String)| line.contains("event=worker_ports_without_rule ");
     assert_eq!(rig.balancer.process().lines(0).iter().any(warned), owner_handoff);
     rig.balanced();
     let counters = rig.counters();
