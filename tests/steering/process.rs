@@ -106,7 +106,8 @@ impl Site {
                 let text = String::from_utf8_lossy(&buffer[..length]);
                 let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
                 let call: usize = value("Call-ID: ").split('-').next().unwrap().parse().unwrap();
-                vias[call] = value("Via: ").to_owned();
+                // Behind what identifies the transaction comes filler, as the datagrams that it rides with need.
+                vias[call] = value("Via: ").split(";rport").next().unwrap().to_owned();
             }
         }
         vias
@@ -187,9 +188,9 @@ fn one_trunk_is_shared_by_two_workers_and_no_transaction_is_split() {
             assert_eq!(running.steered(), way);
             let client = site.client();
             let vias = site.pass(&client, "INVITE", 0..CALLS);
-            assert_eq!(site.pass(&client, "INVITE", 0..CALLS), vias, "retransmissions have the same Via");
-            assert_eq!(site.pass(&client, "CANCEL", 0..CALLS), vias);
-            assert_eq!(site.pass(&client, "ACK", 0..CALLS), vias);
+            assert!(site.pass(&client, "INVITE", 0..CALLS) == vias, "retransmissions have the same Via");
+            assert!(site.pass(&client, "CANCEL", 0..CALLS) == vias);
+            assert!(site.pass(&client, "ACK", 0..CALLS) == vias);
             let each = received(&running, 4 * CALLS as u64);
             let share = each[0] * 100 / each.iter().sum::<u64>();
             assert!((40..=60).contains(&share), "{each:?}");
