@@ -238,7 +238,7 @@ impl Forwarder<'_> {
         let Some(mut trains) = self.trains.take() else { return };
         for (peer, trains) in trains.iter_mut().enumerate() {
             end(trains);
-            let client = (peer == self.nodes.len()).then_some(&*self.client);
+            let client = (peer == self.nodes.len()).then_some(&raw const *self.client);
             let fd = self.nodes.get(peer).copied().unwrap_or(self.edge);
             for train in trains.iter_mut().filter(|train| train.count > 0) {
                 train.couple(client);
@@ -266,9 +266,9 @@ fn end(trains: &mut [Train]) {
 
 impl Train {
     /// Writes the header that makes it leave as one.
-    fn couple(&mut self, to: Option<&libc::sockaddr_in>) {
+    fn couple(&mut self, to: Option<*const libc::sockaddr_in>) {
         if let Some(to) = to {
-            self.header.msg_name = ptr::from_ref(to).cast_mut().cast();
+            self.header.msg_name = to.cast_mut().cast();
             self.header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
         }
         self.header.msg_iov = self.bytes.as_mut_ptr();
