@@ -77,12 +77,11 @@ fn scans(criterion: &mut Criterion) {
     });
     criterion.bench_function("uri/host_ip", |bench| bench.iter(|| uri::host_ip(black_box(b"198.51.100.20"))));
     let bye = within_dialog("BYE");
-    let found = scan(bye.as_bytes(), &watch);
+    let route = *scan(bye.as_bytes(), &watch).route();
     criterion.bench_function("values/route, taken apart", |bench| {
         bench.iter(|| {
             let bytes = black_box(bye.as_bytes());
-            let uris =
-                values(bytes, found.route(), Header::Route, &watch).filter_map(|it| uri::name_addr_in(bytes, it.span));
+            let uris = values(bytes, &route, Header::Route, &watch).filter_map(|it| uri::name_addr_in(bytes, it.span));
             uris.filter_map(|it| uri::parse_in(bytes, it.uri)).filter(|it| it.port.is_none()).count()
         });
     });

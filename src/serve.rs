@@ -182,7 +182,8 @@ fn begin(config: Config, signals: bool) -> Result<Running, String> {
         site.ports().iter().filter(|port| port.edge).map(|port| port.advertise.clone()).collect();
     let admin = control.admin_at().map_or_else(|| "off".to_owned(), |at| at.to_string());
     let (workers, datapath, steering) = (config.shard.workers, backend.name(), steered.label());
-    tracing::info!(workers, datapath, bypass, steering, ?listeners, admin, "ready");
+    let trains = backend.sends_trains(config.cpus.trains);
+    tracing::info!(workers, datapath, trains, bypass, steering, ?listeners, admin, "ready");
     Ok(Running { control, site, figures, backend, steered })
 }
 

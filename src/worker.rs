@@ -72,7 +72,7 @@ impl Post {
 }
 
 /// What a worker's datapath and turns have done, for control to read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct Ledger {
     cells: [AtomicU64; LEDGER.len()],
@@ -80,7 +80,7 @@ pub struct Ledger {
 }
 
 /// Names of the ledger's figures, in order.
-pub const LEDGER: [&str; 28] = [
+pub const LEDGER: [&str; 33] = [
     "turns",
     "datagrams_received",
     "datagrams_truncated",
@@ -93,9 +93,14 @@ pub const LEDGER: [&str; 28] = [
     "send_retried",
     "send_rerouted",
     "datagrams_fragmented",
+    "trains_sent",
+    "train_datagrams",
+    "trains_refused",
+    "padding_bytes",
     "icmp_errors",
     "events_lost",
     "receive_stalls",
+    "receives_starved",
     "receives_rearmed",
     "connects_failed",
     "system_calls",
@@ -110,6 +115,12 @@ pub const LEDGER: [&str; 28] = [
     "frames_dropped",
     "frames_invalid",
 ];
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { cells: [const { AtomicU64::new(0) }; LEDGER.len()], pace: Pace::default() }
+    }
+}
 
 impl Ledger {
     /// Name and value of every figure.
@@ -358,9 +369,14 @@ impl<D: Datapath> Worker<D> {
             counts.retried,
             counts.rerouted,
             counts.fragmented,
+            counts.trains,
+            counts.train_datagrams,
+            counts.trains_refused,
+            counts.padding_bytes,
             counts.icmp,
             counts.events_lost,
             counts.stalls,
+            counts.starved,
             counts.rearmed,
             counts.connects_failed,
             counts.syscalls,
@@ -378,7 +394,6 @@ impl<D: Datapath> Worker<D> {
     }
 }
 
-#[inline]
 #[expect(clippy::disallowed_methods, reason = "the clock is read here, once a turn; twice in a turn that is timed")]
 fn clock() -> Instant {
     Instant::now()

@@ -361,10 +361,12 @@ fn the_tuning_file_is_checked_alike() {
             "steering = \"xbpf\"",
             "cpus.toml:1:12: unknown steering `xbpf`; did you mean `ebpf`? one of: auto, ebpf, cbpf, tuple",
         ),
+        ("trains = false", "sound"),
+        ("trains = \"off\"", "cpus.toml:1:10: invalid type: string \"off\"; expected a boolean"),
         ("batch = 0", "cpus.toml:1:9: batch = 0 is out of bounds; 1 to 1024 is right"),
         (
             "\nworker = 2",
-            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, mail_max, owner_handoff, steering, xdp",
+            "cpus.toml:2:1: unknown key `worker`; did you mean `workers`? one of: datapath, workers, packets, batch, receive_buffer, send_buffer, connected_max, trains, mail_max, owner_handoff, steering, xdp",
         ),
         ("workers = 9", "a.toml:13:9: 8 worker ports are too few; one for each of 9 workers is right"),
         (

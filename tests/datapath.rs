@@ -14,6 +14,8 @@ mod paths;
 mod rig;
 #[path = "datapath/storms.rs"]
 mod storms;
+#[path = "datapath/trains.rs"]
+mod trains;
 #[path = "datapath/troubles.rs"]
 mod troubles;
 

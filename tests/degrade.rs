@@ -16,16 +16,40 @@ const REGISTER: libc::c_long = libc::SYS_io_uring_register;
 /// The capability to exceed the limit of locked memory.
 const CAP_IPC_LOCK: libc::c_ulong = 14;
 
+fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// Goes on if the word at `place` of what the filter sees is `wanted`, else past so many steps.
+fn only(place: u32, wanted: u32, past: u8) -> [libc::sock_filter; 2] {
+    let load = step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, place);
+    [load, step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, past, wanted)]
+}
+
+/// Answers `errno`, or lets the call pass.
+fn answer(errno: i32) -> [libc::sock_filter; 2] {
+    [libc::SECCOMP_RET_ERRNO | errno as u32, libc::SECCOMP_RET_ALLOW]
+        .map(|k| step(libc::BPF_RET | libc::BPF_K, 0, 0, k))
+}
+
 /// Lets every system call of this process pass but one, which answers EPERM.
 fn forbid(call: libc::c_long) -> std::io::Result<()> {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let filter = [
-        // The number of the call is the first word of what the filter sees.
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
+    // The number of the call is the first word.
+    let [load, is_it] = only(0, call as u32, 1);
+    let [refuse, pass] = answer(libc::EPERM);
+    install(&[load, is_it, refuse, pass])
+}
+
+/// As a kernel that does not know UDP GSO.
+fn forbid_trains() -> std::io::Result<()> {
+    let [load, is_it] = only(0, libc::SYS_setsockopt as u32, 5);
+    let [load_level, is_level] = only(24, libc::SOL_UDP as u32, 3);
+    let [load_name, is_name] = only(32, libc::UDP_SEGMENT as u32, 1);
+    let [refuse, pass] = answer(libc::ENOPROTOOPT);
+    install(&[load, is_it, load_level, is_level, load_name, is_name, refuse, pass])
+}
+
+fn install(filter: &[libc::sock_filter]) -> std::io::Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     // SAFETY: plain numbers, and a program that lives as long as the call.
     let installed = unsafe {
@@ -41,6 +65,8 @@ enum Denied {
     Nothing,
     /// A system call.
     Call(libc::c_long),
+    /// UDP GSO.
+    Trains,
     /// Memory for rings beyond so many bytes, and the capability to exceed that.
     Memory(u64),
 }
@@ -49,6 +75,7 @@ fn deny(denied: Denied) -> std::io::Result<()> {
     match denied {
         Denied::Nothing => Ok(()),
         Denied::Call(call) => forbid(call),
+        Denied::Trains => forbid_trains(),
         Denied::Memory(bytes) => {
             let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
             // SAFETY: a limit of this process, and a capability that what it executes will not have.
@@ -142,4 +169,21 @@ fn where_io_uring_is_forbidden_a_file_that_wants_it_is_refused() {
     let said = log.last().unwrap();
     assert!(said.starts_with("`datapath = \"uring\"` cannot be had: io_uring is forbidden to this process"), "{said}");
     assert!(said.ends_with("`auto` takes `mmsg` in its place"), "{said}");
+}
+
+#[test]
+fn where_the_kernel_has_no_udp_gso_one_line_says_so_and_without_trains_none_does() {
+    for (host, datapath) in [(41, "uring"), (42, "mmsg")] {
+        let tuning = format!("datapath = \"{datapath}\"\nworkers = 2\n");
+        let (log, _) = start(host, &tuning, Denied::Nothing);
+        assert!(ready(&log).contains("trains=true"), "{log:#?}");
+        let (log, _) = start(host, &tuning, Denied::Trains);
+        assert!(ready(&log).contains("trains=false"), "{log:#?}");
+        let told: Vec<_> = log.iter().filter(|line| line.contains("event=trains_impossible")).collect();
+        let [line] = told.as_slice() else { panic!("one line, not {told:#?}") };
+        assert!(line.contains("level=warn") && line.contains("Protocol not available"), "{line}");
+        let (log, _) = start(host, &format!("{tuning}trains = false\n"), Denied::Trains);
+        assert!(ready(&log).contains("trains=false"), "{log:#?}");
+        assert!(!log.iter().any(|line| line.contains("trains_impossible")), "{log:#?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The house rules on `src/`: imports go down only, by the table below; no clock, socket, file or random source below
-//! the worker but in datapath; `unsafe` in datapath and the packet pool only; files and names within bounds. And on
+//! the worker but in datapath; `unsafe` in datapath and the packet pool only; files and names within bounds; events
+//! of the log have names, not sentences. And on
 //! `loadgen/src/`: the same bounds, no `unsafe`, and of sipring only what carries and reads packets.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
@@ -118,6 +119,9 @@ const LOAD_HOPS: (&str, [&str; 3]) = ("loadgen/carry.rs", ["sipring", "control",
 const LOAD_FOLDER: &str = "loadgen";
 
 const LINES_MAX: usize = 400;
+
+/// Macros of `tracing` that write an event.
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
 const BANNED: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager"];
 
@@ -267,6 +271,14 @@ impl Reader<'_> {
     }
 }
 
+/// Whether the last thing in a macro is a text that alerts can hang on.
+fn ends_with_a_name(tokens: &str) -> bool {
+    let mut parts = tokens.trim_end_matches([',', ' ']).rsplit('"');
+    let (behind, name) = (parts.next(), parts.next().unwrap_or_default());
+    let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    behind == Some("") && !name.is_empty() && name.chars().all(sound)
+}
+
 fn is_test(attribute: &syn::Attribute) -> bool {
     let cfg = attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|name| name == "test");
     cfg || attribute.path().is_ident("test")
@@ -290,6 +302,14 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         for word in words.filter(|word| word.contains("::")) {
             let segments: Vec<String> = word.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
             self.path_used(&segments);
+        }
+        let called: Vec<String> = node.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        if let [first, level] = called.as_slice()
+            && first == "tracing"
+            && LEVELS.contains(&level.as_str())
+            && !ends_with_a_name(&text)
+        {
+            self.fault(format!("an event without a name: {text}"));
         }
         visit::visit_macro(self, node);
     }
@@ -419,6 +439,8 @@ fn every_kind_of_fault_is_found() {
         ("shard/util.rs", ""),
         ("serve.rs", "mod helpers { }"),
         ("serve.rs", &long),
+        ("serve.rs", "fn f() { tracing::warn!(port, \"the port is taken\"); }"),
+        ("serve.rs", "fn f() { tracing::info!(port); }"),
         ("loadgen/pace.rs", &long),
         ("loadgen/agent/mod.rs", "use sipring::shard::Shard;"),
         ("loadgen/crew.rs", "fn f() { sipring::serve::run(); }"),

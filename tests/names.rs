@@ -9,16 +9,22 @@
 )]
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sipring::balance::{Keys, Plan, PlanSpec, Secrets, SetPolicy, SetSpec};
+use sipring::config::Config;
 use sipring::control::{self, Added, Addresses, Control, DnsOptions, Hooks, Options, Overlay, Wish};
+use sipring::serve::{self, Running};
 use sipring::shard::{Asks, HostName, Lookup, State};
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// A name, and the questions for it with who asked them.
+type Held = (String, Vec<(Vec<u8>, SocketAddr)>);
 
 /// A name server whose records a test changes; it counts the questions for A records.
 #[derive(Clone)]
@@ -26,20 +32,43 @@ struct NameServer {
     addr: SocketAddr,
     records: Arc<Mutex<HashMap<String, Vec<Ipv4Addr>>>>,
     asked: Arc<Mutex<HashMap<String, u32>>>,
+    socket: Arc<UdpSocket>,
+    /// A name whose questions are not answered yet, and those questions.
+    held: Arc<Mutex<Held>>,
 }
 
 impl NameServer {
     fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let server = Self { addr: socket.local_addr().unwrap(), records: Arc::default(), asked: Arc::default() };
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let addr = socket.local_addr().unwrap();
+        let (records, asked, held) = Default::default();
+        let server = Self { addr, records, asked, socket, held };
         let own = server.clone();
         std::thread::spawn(move || {
             let mut question = [0; 1500];
-            while let Ok((length, from)) = socket.recv_from(&mut question) {
-                let _ = socket.send_to(&own.answer(&question[..length]), from);
+            while let Ok((length, from)) = own.socket.recv_from(&mut question) {
+                let (name, answer) = own.answer(&question[..length]);
+                let mut held = own.held.lock().unwrap();
+                if held.0 == name {
+                    held.1.push((question[..length].to_vec(), from));
+                } else {
+                    let _ = own.socket.send_to(&answer, from);
+                }
             }
         });
         server
+    }
+
+    /// Leaves questions for a name unanswered.
+    fn hold(&self, name: &str) {
+        self.held.lock().unwrap().0 = name.to_owned();
+    }
+
+    /// Answers them.
+    fn release(&self) {
+        for (question, from) in std::mem::take(&mut *self.held.lock().unwrap()).1 {
+            let _ = self.socket.send_to(&self.answer(&question).1, from);
+        }
     }
 
     fn set(&self, name: &str, addresses: &[[u8; 4]]) {
@@ -55,8 +84,8 @@ impl NameServer {
         self.asked.lock().unwrap().get(name).copied().unwrap_or(0)
     }
 
-    /// RFC 1035 4.1: one question, its answers with a TTL of one second.
-    fn answer(&self, question: &[u8]) -> Vec<u8> {
+    /// RFC 1035 4.1: one question, its answers with a TTL of one second; and the name.
+    fn answer(&self, question: &[u8]) -> (String, Vec<u8>) {
         let mut at = 12;
         let mut labels = Vec::new();
         while question[at] != 0 {
@@ -78,7 +107,7 @@ impl NameServer {
             reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
             reply.extend(address.octets());
         }
-        reply
+        (name, reply)
     }
 }
 
@@ -264,4 +293,99 @@ fn a_record_that_changes_while_a_reload_is_refused_is_followed() {
         }
     }
     rig.end();
+}
+
+struct Files(std::path::PathBuf);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A balancer in this process, with two nodes known by name, at addresses 127.22.`net`.x.
+fn serve(server: &NameServer, net: u8) -> (Files, Running) {
+    let files = Files(std::env::temp_dir().join(format!("sipring-names-{net}-{}", std::process::id())));
+    std::fs::create_dir_all(&files.0).unwrap();
+    let node = |name: &str| format!("[[set.node]]\nname = \"{name}\"\naddress = \"{name}.test\"\n");
+    let text = format!(
+        "[health]\nprobe = false\n[dns]\nservers = [\"{}\"]\n[admin]\nbind = \"127.22.{net}.1:8060\"\n\
+         [[listener]]\nname = \"phones\"\nbind = \"127.22.{net}.1:5060\"\n\
+         [[node_side]]\nbind = \"127.22.{net}.2:5060\"\nports = \"5070-5071\"\n\
+         [[set]]\nname = \"pbx\"\nslots = 1024\n{}{}",
+        server.addr,
+        node("a"),
+        node("b")
+    );
+    std::fs::write(files.0.join("sipring.toml"), text).unwrap();
+    let running = serve::start(Config::read(&files.0.join("sipring.toml"), None).unwrap()).unwrap();
+    (files, running)
+}
+
+/// What the admin side answers, head and body.
+fn http(running: &Running, request: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(running.admin_at().unwrap()).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Addresses of the nodes, in the order of the file.
+fn nodes_at(running: &Running) -> Vec<IpAddr> {
+    running.status().unwrap().sets[0].nodes.iter().map(|node| node.endpoints[0].address.ip()).collect()
+}
+
+#[test]
+fn a_record_that_changes_while_an_edit_that_is_refused_waits_is_followed() {
+    let server = NameServer::start();
+    server.set("a.test", &[[127, 22, 4, 11]]);
+    server.set("b.test", &[[127, 22, 4, 12]]);
+    let (_files, running) = serve(&server, 4);
+    server.hold("slow.test");
+    let answer = std::thread::scope(|scope| {
+        let body = r#"{"name": "c", "address": "slow.test"}"#;
+        let adding = scope.spawn(|| http(&running, "POST /sets/pbx/nodes", body));
+        eventually("the added node's name is looked up", || server.asked("slow.test") > 0);
+        server.set("a.test", &[[127, 22, 4, 13]]);
+        // A question behind the next one is asked when the next one's answer is known.
+        let asked = server.asked("a.test");
+        eventually("names are refreshed meanwhile", || server.asked("a.test") >= asked + 2);
+        server.release();
+        adding.join().unwrap()
+    });
+    assert!(answer.starts_with("HTTP/1.1 4"), "there is no such name: {answer}");
+    let moved = [[127, 22, 4, 13], [127, 22, 4, 12]].map(IpAddr::from);
+    eventually("the new address is followed", || nodes_at(&running) == moved);
+    running.stop();
+    assert!(running.wait());
+}
+
+#[test]
+fn addresses_that_make_no_plan_are_told_as_such_and_are_no_refused_reload() {
+    let server = NameServer::start();
+    server.set("a.test", &[[127, 22, 5, 11]]);
+    server.set("b.test", &[[127, 22, 5, 12]]);
+    let (_files, running) = serve(&server, 5);
+    let metric = |line: &str| http(&running, "GET /metrics", "").lines().any(|own| own == line);
+    assert!(metric("sipring_names_refused_total 0"));
+    server.set("a.test", &[[127, 22, 5, 12]]);
+    eventually("two nodes of one address are no plan", || metric("sipring_names_refused_total 1"));
+    assert!(metric("sipring_reloads_total{result=\"refused\"} 0") && metric("sipring_last_reload_successful 1.0"));
+    assert_eq!(nodes_at(&running), [[127, 22, 5, 11], [127, 22, 5, 12]].map(IpAddr::from));
+    server.set("b.test", &[[127, 22, 5, 13]]);
+    let moved = [[127, 22, 5, 12], [127, 22, 5, 13]].map(IpAddr::from);
+    eventually("both are followed as soon as they make one", || nodes_at(&running) == moved);
+    assert!(metric("sipring_names_refused_total 1"), "it is not tried over and over");
+    running.stop();
+    assert!(running.wait());
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rig::{CLIENT, NODES, Outcome, Parts, Rig, WORKERS, request, response};
-use sipring::balance::{Health, Vitals};
+use sipring::balance::{Health, Intent, Vitals};
 use sipring::packet::{Event, PeerId, Trouble};
 use sipring::shard::{Account, Evidence, Tally};
 
@@ -263,4 +263,48 @@ fn a_worker_that_is_not_among_those_that_testify_serves_all_the_same() {
     let node = invite.to().unwrap();
     assert!(rig.from_node(&response(&invite, 200, "b1", ""), node).to().is_some());
     assert_eq!(account(&rig, node), Account::default());
+}
+
+#[test]
+fn a_refusal_that_is_sent_until_it_is_acknowledged_is_one_call() {
+    let mut rig = Rig::new();
+    let invite = rig.from_client(&request("INVITE", BOB, ""));
+    let node = invite.to().unwrap();
+    let refusal = response(&invite, 503, "b1", "Retry-After: 7\r\n");
+    rig.from_node(&refusal, node);
+    let first = account(&rig, node);
+    assert_eq!((first.calls_answered, first.calls_refused, first.retry_after), (1, 1, 1));
+    // As timer G has it, for 32 s.
+    for after_ms in [500, 1_000, 2_000, 4_000, 4_000, 4_000, 4_000, 4_000, 4_000, 4_000] {
+        rig.now_ms += after_ms;
+        assert!(rig.from_node(&refusal, node).to().is_some(), "it is forwarded all the same");
+    }
+    let again = account(&rig, node);
+    assert_eq!(again.responses[4], 11, "each is heard");
+    assert_eq!((again.calls_answered, again.calls_refused, again.retry_after), (1, 1, 1));
+    assert_eq!(again.leave_alone_ds, first.leave_alone_ds, "7 s from the first");
+    let before: u32 = (0..3).map(|peer| rig.shard.state().evidence.account(PeerId(peer)).calls_answered).sum();
+    let other = rig.from_client(&fresh(1));
+    rig.from_node(&response(&other, 486, "b1", ""), other.to().unwrap());
+    let after: u32 = (0..3).map(|peer| rig.shard.state().evidence.account(PeerId(peer)).calls_answered).sum();
+    assert_eq!((before, after), (1, 2), "another call is another");
+}
+
+#[test]
+fn where_calls_go_to_dead_nodes_all_the_same_options_says_that_calls_are_taken() {
+    let options = || request("OPTIONS", "sip:192.0.2.1", "");
+    for (use_all, wanted) in [(false, 503), (true, 200)] {
+        let mut rig = Rig::with(|parts| parts.policy.use_all_when_down = use_all);
+        assert_eq!(rig.from_client(&options()).reply(), Some(200));
+        rig.change_state(|state| state.vitals = Arc::new(Vitals::of_endpoints([Health::Down; 3])));
+        assert_eq!(rig.from_client(&fresh(1)).to().is_some(), use_all);
+        assert_eq!(rig.from_client(&options()).reply(), Some(wanted));
+        rig.change_state(|state| state.draining = true);
+        assert_eq!(rig.from_client(&options()).reply(), Some(503), "it is about to end");
+    }
+    let mut rig = Rig::with(|parts| {
+        parts.policy.use_all_when_down = true;
+        parts.nodes.iter_mut().for_each(|node| node.intent = Intent::Drain);
+    });
+    assert_eq!(rig.from_client(&options()).reply(), Some(503), "nobody is meant to serve");
 }

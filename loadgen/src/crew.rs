@@ -147,6 +147,8 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
             receive_buffer: plan.buffers,
             send_buffer: plan.buffers,
             connected_max: 1,
+            // Each message by a send of its own, as of as many peers.
+            trains: false,
             groups: None,
         };
         let (shared, open, ready) = (shared.clone(), open.clone(), ready.clone());

@@ -147,6 +147,13 @@ impl Node {
         matches!(self.endpoints, [_, Some(backup)] if backup.peer == endpoint.peer)
     }
 
+    /// Whether calls may be sent to it where no node takes any: the operator wants it, and it has an
+    /// address.
+    #[must_use]
+    pub fn is_meant_to_serve(&self) -> bool {
+        self.intent == Intent::Serve && self.endpoints.iter().any(Option::is_some)
+    }
+
     /// Why it may not take a new call, `None` if it may.
     #[inline]
     #[must_use]
@@ -179,16 +186,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// As `explain` and `status` write it.
+    /// As `explain`, `status` and the admin side write it: one word that stays.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
             Self::Draining => "draining",
             Self::Down => "down",
-            Self::Closed => "takes no new calls for a while",
-            Self::Unresolved => "its name has no address",
-            Self::Avoided => "avoided after an error",
+            Self::Closed => "closed",
+            Self::Unresolved => "unresolved",
+            Self::Avoided => "avoided",
         }
     }
 }

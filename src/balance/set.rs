@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::packet::PortId;
 
-use super::{HealthPolicy, NodeIx, Table};
+use super::{HealthPolicy, Node, NodeIx, Plan, Table, Vitals};
 
 /// Place in [`Plan::sets`](super::Plan::sets).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,6 +149,32 @@ pub struct NodeSet {
     pub table: Arc<Table>,
     /// How it wants its messages treated.
     pub policy: SetPolicy,
+}
+
+impl NodeSet {
+    /// Whether a new call gets a node: one takes it, or the set sends it to a node all the same.
+    #[must_use]
+    pub fn takes_calls(&self, plan: &Plan, vitals: &Vitals) -> bool {
+        self.has_taker(plan, vitals) || self.panics(plan, vitals)
+    }
+
+    /// Whether any of its nodes takes new calls.
+    #[must_use]
+    pub fn has_taker(&self, plan: &Plan, vitals: &Vitals) -> bool {
+        self.nodes(plan).any(|node| node.refusal(vitals).is_none())
+    }
+
+    /// Whether none does, and new calls are sent to those that are meant to serve all the same.
+    #[must_use]
+    pub fn panics(&self, plan: &Plan, vitals: &Vitals) -> bool {
+        let meant = || self.nodes(plan).any(Node::is_meant_to_serve);
+        self.policy.use_all_when_down && !self.has_taker(plan, vitals) && meant()
+    }
+
+    /// Those of its nodes that the table knows.
+    fn nodes<'p>(&self, plan: &'p Plan) -> impl Iterator<Item = &'p Node> {
+        self.members.iter().filter_map(|ix| plan.node(*ix)).filter(|node| node.weight > 0)
+    }
 }
 
 #[cfg(test)]

@@ -75,6 +75,8 @@ pub struct Cpus {
     pub send_buffer: usize,
     /// Connected sockets at most on one worker port.
     pub connected_max: usize,
+    /// Datagrams to one peer leave as trains, where the kernel has UDP GSO.
+    pub trains: bool,
     /// Packets at most that wait for a worker in its mail.
     pub mail_max: usize,
     /// Requests are handled by their owner only.
@@ -93,6 +95,7 @@ impl Default for Cpus {
             receive_buffer: 8 << 20,
             send_buffer: 8 << 20,
             connected_max: 64,
+            trains: true,
             mail_max: 4_096,
             owner_handoff: false,
             steering: None,
@@ -110,6 +113,7 @@ struct File {
     receive_buffer: Option<Number>,
     send_buffer: Option<Number>,
     connected_max: Option<Number>,
+    trains: Option<bool>,
     mail_max: Option<Number>,
     owner_handoff: Option<bool>,
     steering: Option<Text>,
@@ -182,6 +186,7 @@ impl Cpus {
             // The longest datagram must fit, or it never leaves.
             send_buffer: number("send_buffer", &file.send_buffer, 131_072..(1 << 30) + 1, default.send_buffer),
             connected_max: number("connected_max", &file.connected_max, 0..1_025, default.connected_max),
+            trains: file.trains.unwrap_or(default.trains),
             mail_max: number("mail_max", &file.mail_max, 16..(1 << 20) + 1, default.mail_max),
             owner_handoff: file.owner_handoff.unwrap_or(default.owner_handoff),
             steering,

@@ -106,6 +106,9 @@ pub struct Told {
     pub ranked: Vec<Rank>,
     /// Name of the node; none if no node of the set takes new calls.
     pub node: Option<String>,
+    /// It takes none either: the set sends calls to its nodes all the same (`panic = "use_all"`).
+    #[serde(default)]
+    pub panic: bool,
     /// What limits the explanation.
     pub notes: Vec<String>,
 }
@@ -144,6 +147,7 @@ impl fmt::Display for Told {
         let chosen = |rank: &&Rank| self.node.as_ref() == Some(&rank.node);
         for (rank, place) in self.ranked.iter().zip(1..) {
             let why = match &rank.refusal {
+                Some(refusal) if self.panic && chosen(&rank) => format!("chosen (panic), though {refusal}"),
                 Some(refusal) => format!("not: {refusal}"),
                 None if chosen(&rank) => "chosen".to_owned(),
                 None => "stands by".to_owned(),
@@ -176,6 +180,10 @@ impl Ground<'_> {
         let (rule, set) = self.set(question, port_id, method, &message)?;
         let key = shard::key_of(set, bytes, &message, question.source, self.secrets, &watch, &watched);
         let told = balance::explain(set, key.hash, |ix| self.plan.node(ix).and_then(|node| node.refusal(self.vitals)));
+        let panic = told.chosen.is_none() && set.policy.use_all_when_down;
+        let meant = |ix: &NodeIx| self.plan.node(*ix).is_some_and(Node::is_meant_to_serve);
+        let desperate = told.ranked.iter().map(|(ix, _)| *ix).find(|ix| panic && meant(ix));
+        let chosen = told.chosen.or(desperate).and_then(|ix| self.plan.node(ix));
         let rank = |(ix, refusal): &(NodeIx, Option<Refusal>)| {
             self.plan.node(*ix).map(|node| Rank::of(node, refusal.map(Refusal::word)))
         };
@@ -196,7 +204,8 @@ impl Ground<'_> {
             hash: format!("{:016x}", key.hash),
             slot: told.slot,
             ranked: told.ranked.iter().filter_map(rank).collect(),
-            node: told.chosen.and_then(|ix| self.plan.node(ix)).map(|node| node.name.clone()),
+            node: chosen.map(|node| node.name.clone()),
+            panic: desperate.is_some(),
             notes: self.notes(question, &message, &key.by),
         })
     }

@@ -248,9 +248,19 @@ impl Overlay {
             over.weight = over.weight.filter(|weight| *weight != file.weight);
             *over != Override::default()
         });
+        let overrides = &mut next.overrides;
         next.added.retain(|added| {
-            if listed.iter().any(|node| node.name == added.name) {
+            if let Some(file) = listed.iter().find(|node| node.name == added.name) {
                 lost.push((added.name.clone(), "the file has the node now"));
+                // What was wished of it still is: drained, it must not serve by a reload.
+                let over = Override {
+                    intent: (added.intent != file.intent).then_some(added.intent),
+                    weight: (added.weight != file.weight).then_some(added.weight),
+                    removed: false,
+                };
+                if over != Override::default() && file.set == added.set {
+                    overrides.insert(added.name.clone(), over);
+                }
                 return false;
             }
             let kept = listed.iter().any(|node| node.set == added.set);
@@ -331,6 +341,23 @@ mod tests {
         assert_eq!((kept.overrides.len(), kept.added.len()), (1, 0));
         assert_eq!(lost, [("c".to_owned(), "the file has the node now")]);
         assert!(over.rebased(&[]).0 == Overlay::default());
+    }
+
+    #[test]
+    fn what_is_wished_of_an_added_node_outlives_the_file_that_takes_it_over() {
+        let file = listed(&["a", "b"]);
+        let over = Overlay::default().edited(&Edit::Add(added("c")), &file).unwrap();
+        let over = over.edited(&intent("c", Intent::Drain), &file).unwrap();
+        let over = over.edited(&Edit::Weight { set: "pbx".into(), node: "c".into(), weight: 7 }, &file).unwrap();
+        let mut new = listed(&["a", "b", "c"]);
+        let (kept, lost) = over.rebased(&new);
+        let wished = Override { intent: Some(Intent::Drain), weight: Some(7), removed: false };
+        assert_eq!((kept.of("c"), kept.added.len(), lost.len()), (wished, 0, 1));
+        (new[2].intent, new[2].weight) = (Intent::Drain, 7);
+        assert_eq!(over.rebased(&new).0, Overlay::default(), "the file says the same");
+        new[2].set = "other".into();
+        new[2].intent = Intent::Serve;
+        assert_eq!(over.rebased(&new).0, Overlay::default(), "that is another node");
     }
 
     #[test]

@@ -215,6 +215,7 @@ impl Turn {
         let over = match over {
             Ok(over) => over,
             Err(refusal) => {
+                self.queue.refused(&change);
                 change.answer(&Err(refusal));
                 return self.names.pin(&self.wanted());
             }
@@ -235,16 +236,16 @@ impl Turn {
             Err(text) => return self.refused(change, text),
         };
         let (sets, nodes, rules) = (plan.sets.len(), plan.nodes.len(), plan.rules.len());
+        let clock_ms = (self.hooks.clock_ms)();
+        self.state.evidence = health::next_evidence(&plan, (&self.state.plan, &self.state.evidence), clock_ms);
         self.state.plan = Arc::new(plan);
-        self.state.evidence = health::evidence(&self.state.plan, self.options.workers);
-        self.checks.adopt(self.state.plan.clone(), self.state.evidence.clone(), (self.hooks.clock_ms)());
+        self.checks.adopt(self.state.plan.clone(), self.state.evidence.clone(), clock_ms);
         self.state.vitals = self.checks.news().unwrap_or_default();
         self.overlay = Arc::new(overlay);
-        let Change { what, replies } = change;
-        let reloaded = matches!(what, What::Reload(_));
-        match what {
-            What::Reload(wish) => self.wish = wish,
-            What::Edit(edit) => queue::tell(&edit),
+        let reloaded = matches!(change.what, What::Reload(_));
+        match &change.what {
+            What::Reload(wish) => self.wish = wish.clone(),
+            What::Edit(edit) => queue::tell(edit),
             What::Names => {}
         }
         self.names.pin(&self.wanted());
@@ -254,26 +255,26 @@ impl Turn {
             self.reloads.taken(view::unix_s());
             tracing::info!(sets, nodes, rules, "reload");
         }
-        Change { what: What::Names, replies }.answer(&Ok(()));
+        change.answer(&Ok(()));
     }
 
     fn refused(&mut self, change: Change, text: String) {
         match &change.what {
             What::Edit(_) => {}
-            What::Names => self.refused_reload(&text),
-            What::Reload(_) => {
-                self.refused_reload(&text);
-                // What was looked up for the refused change may be news for the plan in force.
-                self.queue.names();
+            What::Reload(_) => self.refused_reload(&text),
+            What::Names => {
+                self.reloads.names_refused += 1;
+                tracing::error!(reason = %one_line(&text), "names_refused");
             }
         }
+        self.queue.refused(&change);
         self.names.pin(&self.wanted());
         change.answer(&Err(Refusal::Conflict(text)));
     }
 
     fn refused_reload(&mut self, text: &str) {
         self.reloads.refused(view::unix_s());
-        tracing::error!(reason = %text.replace('\n', " | "), "reload_refused");
+        tracing::error!(reason = %one_line(text), "reload_refused");
     }
 
     fn view(&self) -> View {
@@ -337,6 +338,10 @@ impl Turn {
         self.state.names = Arc::new(Names::new(self.names.addresses()));
         (self.hooks.post)(&self.state);
     }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " | ")
 }
 
 /// Waits until next hops changed; without end if nobody is to be told.

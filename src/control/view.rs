@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::balance::{Node, NodeIx, Plan};
+use crate::balance::{Node, NodeSet, Plan};
 use crate::datapath::Whereabouts;
 use crate::packet::Pool;
 use crate::shard::{Counters, Shared, State};
@@ -76,6 +76,8 @@ impl Sight {
 pub(super) struct Reloads {
     pub(super) taken: u64,
     pub(super) refused: u64,
+    /// New addresses of names that made no plan; no reload, and nobody's file is wrong.
+    pub(super) names_refused: u64,
     /// When the last was, seconds since 1970, and whether it was taken.
     pub(super) last: Option<(f64, bool)>,
 }
@@ -110,6 +112,8 @@ pub(super) struct Traffic {
     pub(super) marks: u64,
     /// About how many dialogs had traffic in the last one to two minutes; of nodes that drain.
     pub(super) dialogs: Option<u64>,
+    /// For how long they have been counted, seconds.
+    pub(super) dialogs_counted_s: Option<u64>,
 }
 
 impl View {
@@ -120,17 +124,26 @@ impl View {
     /// Whether a node takes new calls, and else why not.
     pub(super) fn refusal(&self, node: &Node) -> Option<&'static str> {
         let refusal = node.refusal(&self.state.vitals).map(crate::balance::Refusal::word);
-        refusal.or_else(|| self.state.draining.then_some("the whole instance drains"))
+        refusal.or_else(|| self.state.draining.then_some("instance_draining"))
     }
 
     /// Whether a set takes new calls.
-    pub(super) fn takes_calls(&self, members: &[NodeIx]) -> bool {
-        members.iter().any(|ix| self.plan().node(*ix).is_some_and(|node| self.refusal(node).is_none()))
+    pub(super) fn takes_calls(&self, set: &NodeSet) -> bool {
+        !self.state.draining && set.takes_calls(self.plan(), &self.state.vitals)
+    }
+
+    /// Whether a set takes new calls for the sole reason that it sends them to nodes that take none.
+    pub(super) fn panics(&self, set: &NodeSet) -> bool {
+        !self.state.draining && set.panics(self.plan(), &self.state.vitals)
     }
 
     pub(super) fn traffic(&self, node: &Node, marks: &[u64]) -> Traffic {
-        let dialogs = self.observed(node).and_then(|status| status.dialogs);
-        Traffic { marks: marks.get(usize::from(node.mark.0)).copied().unwrap_or(0), dialogs }
+        let observed = self.observed(node);
+        Traffic {
+            marks: marks.get(usize::from(node.mark.0)).copied().unwrap_or(0),
+            dialogs: observed.and_then(|status| status.dialogs),
+            dialogs_counted_s: observed.and_then(|status| status.dialogs_counted_s),
+        }
     }
 
     /// What health knows of a node.

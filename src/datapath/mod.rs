@@ -10,6 +10,7 @@ mod gate;
 mod groups;
 mod headers;
 mod inbox;
+mod limits;
 mod mmsg;
 mod open;
 mod outward;
@@ -17,6 +18,7 @@ mod poll;
 mod program;
 mod replay;
 mod sockets;
+mod trains;
 mod uring;
 mod waker;
 mod xdp;
@@ -29,7 +31,7 @@ use crate::packet::{Endpoints, Event, Hops, LocalPort, Outbox, Packet, WorkerId}
 
 pub use groups::{Groups, Steered};
 pub use mmsg::Mmsg;
-pub use open::probe;
+pub use open::{probe, probe_trains};
 pub use replay::{Arrival, Replay};
 pub use uring::Uring;
 pub use waker::Waker;
@@ -58,7 +60,8 @@ pub trait Datapath {
     /// an event, and a lost datagram a count.
     fn recv(&mut self, batch: &mut Batch, wait: Option<Duration>) -> io::Result<()>;
 
-    /// Sends all of `out`, in order per local port and destination, and empties it.
+    /// Sends all of `out` and empties it: in order per local port and destination, but that trains may have packets
+    /// of different [`Packet::order`] change places.
     ///
     /// A packet leaves from the port that its egress names; if this worker does not hold that port,
     /// or it is of another family, from the worker's own lowest worker port of the destination's
@@ -146,6 +149,9 @@ pub struct Options {
     pub send_buffer: usize,
     /// Connected sockets at most on one worker port: a stranger's datagram walks past all of them.
     pub connected_max: usize,
+    /// Datagrams to one peer leave as trains, by UDP GSO, where the kernel has it; those that can be padded are
+    /// padded to one size.
+    pub trains: bool,
     /// Sockets of shared ports that were opened for all workers before; none: it opens its own.
     pub groups: Option<Arc<Groups>>,
 }
@@ -160,6 +166,7 @@ impl Default for Options {
             receive_buffer: 8 << 20,
             send_buffer: 8 << 20,
             connected_max: 64,
+            trains: false,
             groups: None,
         }
     }
@@ -184,13 +191,23 @@ pub struct Counts {
     pub rerouted: u64,
     /// Datagrams to be sent that are longer than an Ethernet path carries in one piece.
     pub fragmented: u64,
+    /// Sends of more than one datagram.
+    pub trains: u64,
+    /// Of the datagrams sent, those that left in such.
+    pub train_datagrams: u64,
+    /// Trains that the kernel refused; what was in them was sent one by one.
+    pub trains_refused: u64,
+    /// Bytes of filler put into datagrams for trains.
+    pub padding_bytes: u64,
     /// ICMP errors that came back.
     pub icmp: u64,
     /// Events that found no room.
     pub events_lost: u64,
     /// Receives that had to leave datagrams in the kernel, for want of a free slot.
     pub stalls: u64,
-    /// Receives that a ring had ended, and that were begun again.
+    /// Receives that a ring had ended, and that were begun again: for want of buffers.
+    pub starved: u64,
+    /// For other reasons: an ICMP error, an empty datagram.
     pub rearmed: u64,
     /// Connected sockets that could not be opened; what they were for is sent to unconnected.
     pub connects_failed: u64,
@@ -232,9 +249,14 @@ impl Counts {
             retried: self.retried + other.retried,
             rerouted: self.rerouted + other.rerouted,
             fragmented: self.fragmented + other.fragmented,
+            trains: self.trains + other.trains,
+            train_datagrams: self.train_datagrams + other.train_datagrams,
+            trains_refused: self.trains_refused + other.trains_refused,
+            padding_bytes: self.padding_bytes + other.padding_bytes,
             icmp: self.icmp + other.icmp,
             events_lost: self.events_lost + other.events_lost,
             stalls: self.stalls + other.stalls,
+            starved: self.starved + other.starved,
             rearmed: self.rearmed + other.rearmed,
             connects_failed: self.connects_failed + other.connects_failed,
             syscalls: self.syscalls + other.syscalls,

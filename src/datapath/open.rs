@@ -33,6 +33,28 @@ pub fn probe(ports: &[LocalPort]) -> io::Result<()> {
     Ok(())
 }
 
+/// Tries whether the kernel cuts a send into datagrams of one size.
+///
+/// # Errors
+/// What it answers if it does not: it would send a train as one long datagram.
+pub fn probe_trains() -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP));
+    let socket = socket.or_else(|_| Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP)))?;
+    set(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0)
+}
+
+/// The longest datagram that leaves for `to` in one piece, as far as the kernel knows the path.
+pub(super) fn in_one_piece(to: SocketAddr) -> Option<usize> {
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)).ok()?;
+    socket.connect(&to.into()).ok()?;
+    let (level, name, headers) =
+        if to.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU, 28) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU, 48) };
+    let (mut mtu, mut len) = (0_i32, mem::size_of::<i32>() as libc::socklen_t);
+    // SAFETY: pointers to an integer and to its length.
+    let read = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut mtu).cast(), &raw mut len) };
+    usize::try_from(mtu).ok().filter(|_| read == 0)?.checked_sub(headers)
+}
+
 /// A socket bound to `local`, one of a group that shares it.
 ///
 /// SO_REUSEPORT alone: with SO_REUSEADDR, any user's process could take the port over. Blocking: a

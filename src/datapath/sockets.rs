@@ -39,6 +39,10 @@ pub(super) struct Open {
     pub(super) fed: bool,
     /// Its error queue is to be read: an error that a send has taken notice of still waits there.
     pub(super) failed: bool,
+    /// Trains do not leave by it.
+    pub(super) trainless: bool,
+    /// Weight of the trains that were refused for no reason that is known.
+    pub(super) refusals: u8,
 }
 
 impl Open {
@@ -51,6 +55,8 @@ impl Open {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) socket: SocketId,
+    /// The socket is connected to the destination.
+    pub(super) connected: bool,
     /// Not from the port asked for.
     pub(super) rerouted: bool,
 }
@@ -154,6 +160,12 @@ impl Sockets {
         self.open.get_mut(id as usize)?.as_mut()
     }
 
+    /// Whether trains leave by a socket.
+    #[inline]
+    pub(super) fn sends_trains(&self, id: SocketId) -> bool {
+        matches!(self.open.get(id as usize), Some(Some(open)) if !open.trainless)
+    }
+
     /// Which socket `egress` leaves by; none if no held port has the destination's family.
     #[inline]
     pub(super) fn way(&self, egress: &Egress) -> Option<Way> {
@@ -165,11 +177,11 @@ impl Sockets {
             // An index of an older plan may mean another peer by now: the address decides.
             let connected = self.peers.get(usize::from(egress.peer.0)).filter(|(address, _)| *address == egress.to);
             if let Some((_, socket)) = connected.filter(|(_, socket)| *socket != NONE) {
-                return Some(Way { socket: *socket, rerouted });
+                return Some(Way { socket: *socket, connected: true, rerouted });
             }
         }
         let held = asked.or_else(|| self.held(port))?;
-        Some(Way { socket: held.socket, rerouted })
+        Some(Way { socket: held.socket, connected: false, rerouted })
     }
 
     /// Connects sockets to new endpoints, at most `connected_max` a port, and marks those leaving
@@ -249,8 +261,19 @@ impl Sockets {
     fn insert(&mut self, socket: Socket, port: PortId, peer: Option<SocketAddr>) -> SocketId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let (leaving, listed, armed, fed, failed) = (false, false, false, false, false);
-        let open = Open { socket, port, peer, generation, leaving, listed, armed, fed, failed };
+        let open = Open {
+            socket,
+            port,
+            peer,
+            leaving: false,
+            generation,
+            listed: false,
+            armed: false,
+            fed: false,
+            failed: false,
+            trainless: false,
+            refusals: 0,
+        };
         match (0..).zip(&mut self.open).find(|(_, place)| place.is_none()) {
             Some((id, place)) => {
                 *place = Some(open);

@@ -1,6 +1,6 @@
 //! `sipring explain`: the choice of a node, told step by step.
 //!
-//! By the files alone, or by the running balancer with its health and run-time changes.
+//! By the running balancer, with its health and run-time changes; by the files alone where none runs.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,9 +17,12 @@ use super::remote::{Api, Remote};
 pub(crate) struct Asked {
     #[command(flatten)]
     remote: Remote,
-    /// Ask the running balancer, which knows health and run-time changes, instead of the files.
+    /// Ask the running balancer, and nobody else if it does not answer.
     #[arg(long)]
     live: bool,
+    /// By the files alone: as the balancer would choose after a reload, with all nodes up.
+    #[arg(long, conflicts_with_all = ["live", "admin", "token_file"])]
+    files: bool,
     /// A request whose Call-ID is this, and whose other headers are made up.
     #[arg(long, required_unless_present = "message", conflicts_with = "message")]
     call_id: Option<String>,
@@ -49,8 +52,20 @@ fn source(text: &str) -> Result<SocketAddr, String> {
 
 /// The explanation.
 pub(crate) fn answer(asked: &Asked) -> Result<String, String> {
-    let told = if asked.live || asked.remote.is_named() { live(asked)? } else { by_files(asked)? };
-    Ok(told.to_string())
+    if asked.files {
+        return by_files(asked).map(|told| told.to_string());
+    }
+    if asked.live || asked.remote.is_named() {
+        return live(asked, &Api::open(&asked.remote)?).map(|told| told.to_string());
+    }
+    match Api::of_listening(&asked.remote) {
+        Ok(api) => live(asked, &api).map(|told| told.to_string()),
+        Err(why) => {
+            let mut told = by_files(asked)?;
+            told.notes.push(format!("by the files alone, without health and run-time changes: {why}"));
+            Ok(told.to_string())
+        }
+    }
 }
 
 fn by_files(asked: &Asked) -> Result<Told, String> {
@@ -77,8 +92,7 @@ fn by_files(asked: &Asked) -> Result<Told, String> {
     ground.explain(&question.at(asked.listener.clone()).to(asked.set.clone()))
 }
 
-fn live(asked: &Asked) -> Result<Told, String> {
-    let api = Api::open(&asked.remote)?;
+fn live(asked: &Asked, api: &Api) -> Result<Told, String> {
     let source = asked.source.to_string();
     let mut query = vec![("source", source.as_str())];
     query.extend(asked.listener.as_deref().map(|listener| ("listener", listener)));

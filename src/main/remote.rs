@@ -2,6 +2,7 @@
 //!
 //! Finds address and token, by the file or by options, and turns every failure into words.
 
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use ureq::{Agent, Body, RequestBuilder};
 
 /// Longer than the balancer takes for an answer.
 const PATIENCE: Duration = Duration::from_secs(35);
+/// How long whoever listens may take to take a connection.
+const PRESENCE: Duration = Duration::from_secs(2);
 
 /// Where the balancer is.
 #[derive(Args)]
@@ -35,7 +38,7 @@ impl Remote {
 
     /// Whether a balancer was named, so that the files alone will not do.
     pub(crate) fn is_named(&self) -> bool {
-        self.admin.is_some()
+        self.admin.is_some() || self.token_file.is_some()
     }
 }
 
@@ -72,6 +75,15 @@ impl Api {
         let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false);
         let agent = config.max_redirects(0).proxy(None).build().new_agent();
         Ok(Self { agent, base, token })
+    }
+
+    /// The one that the configuration names, if anybody listens there; else why not.
+    pub(crate) fn of_listening(remote: &Remote) -> Result<Self, String> {
+        let api = Self::open(remote)?;
+        let at = api.base.trim_start_matches("http://").parse();
+        let at: SocketAddr = at.map_err(|_| format!("{} is no address", api.base))?;
+        let tried = TcpStream::connect_timeout(&at, PRESENCE);
+        tried.map(|_| api).map_err(|error| format!("nobody listens on {at}: {error}"))
     }
 
     pub(crate) fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {

@@ -18,6 +18,9 @@ pub(crate) struct Status {
 const HEAD: [&str; 8] =
     ["NODE", "ADDRESS", "HEALTH", "INTENT", "WEIGHT", "NEW CALLS", "PENDING", "CHANGED AT RUN TIME"];
 
+/// How long dialogs are counted before all with traffic have been seen, seconds.
+const DIALOGS_COUNTED_S: u64 = 120;
+
 pub(crate) fn show(asked: &Status) -> Result<String, String> {
     let told = Api::open(&asked.remote)?.ask("/sets", &[])?;
     if asked.json {
@@ -51,7 +54,11 @@ pub(crate) fn line(set: &str, node: &Value) -> String {
 fn lines(set: &str, node: &Value) -> Vec<[String; 8]> {
     let number = |key: &str| node.get(key).map_or_else(|| "-".to_owned(), Value::to_string);
     let takes = word(node, "refusal");
-    let dialogs = node.get("dialogs").and_then(Value::as_u64).map(|dialogs| format!(", {dialogs} dialogs"));
+    let figure = |key: &str| node.get(key).and_then(Value::as_u64);
+    // Until a window of two minutes is full, not all dialogs have been seen.
+    let so_far = figure("dialogs_counted_s").filter(|counted_s| *counted_s < DIALOGS_COUNTED_S);
+    let so_far = so_far.map_or_else(String::new, |counted_s| format!(" in {counted_s} s so far"));
+    let dialogs = figure("dialogs").map(|dialogs| format!(", {dialogs} dialogs{so_far}"));
     let first = [
         format!("{set}/{}", word(node, "name")),
         "-".to_owned(),
@@ -66,13 +73,28 @@ fn lines(set: &str, node: &Value) -> Vec<[String; 8]> {
     for end in array(node, "endpoints") {
         let mut row = if rows.is_empty() { first.clone() } else { HEAD.map(|_| String::new()) };
         row[1] = word(end, "address");
-        row[2] = word(end, "health");
+        row[2] = health(end, node);
         rows.push(row);
     }
     if rows.is_empty() {
         rows.push(first);
     }
     rows
+}
+
+/// What is observed of an address; of a pair, which one calls go to; and why, where something is wrong.
+fn health(end: &Value, node: &Value) -> String {
+    let is = |key: &str| end.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let pair = array(node, "endpoints").len() > 1;
+    let active = pair && end.get("address").is_some_and(|address| node.get("active") == Some(address));
+    let mut told = word(end, "health");
+    for (holds, name) in [(active, "active"), (is("standby"), "standby"), (is("closed"), "closed")] {
+        if holds {
+            told = format!("{told}, {name}");
+        }
+    }
+    let well = word(end, "health") == "up" && !is("standby") && !is("closed");
+    if well { told } else { format!("{told} ({})", word(end, "cause")) }
 }
 
 fn changed(changed: &Value) -> String {

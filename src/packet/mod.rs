@@ -17,7 +17,6 @@ pub use ports::{Egress, Endpoints, Event, LocalPort, PeerId, PortId, PortRole, T
 pub use shape::{FRAME_BYTES, FRAME_FRONT, PoolOptions, PoolUse};
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use pool::Slot;
 
@@ -164,51 +163,26 @@ impl Packet {
         self.start -= by as u32;
         self.len += by as u32;
         let Some(moved) = self.bytes_mut().get_mut(..at + by) else { return false };
-        copy::within(moved, by..by + at, 0);
+        moved.copy_within(by.., 0);
         if let Some(room) = moved.get_mut(at..) {
             copy::short(room, text);
         }
         true
     }
 
-    /// Puts `text` in front of the byte at `at`, `further` in front of the one at `behind`, and takes the
-    /// bytes `gone` out: places in this order, all told of the datagram as it is. What stands between
-    /// them moves once. False, and nothing done, if there is too little room, or no such places.
+    /// Replaces the first `len` bytes by `text`. False, and nothing done, if there is too little head room,
+    /// or they do not lie within the datagram.
     #[inline]
     #[must_use]
-    pub fn recast(
-        &mut self,
-        (at, text): (usize, &[u8]),
-        (behind, further): (usize, &[u8]),
-        gone: Range<usize>,
-    ) -> bool {
-        let (start, cut, grown) = (self.start as usize, gone.len(), text.len() + further.len());
-        let ordered = at <= behind && behind <= gone.start && gone.start <= gone.end && gone.end <= self.len as usize;
-        if !ordered || grown > start + cut {
+    pub fn replace_front(&mut self, len: usize, text: &[u8]) -> bool {
+        if len > self.len as usize {
             return false;
         }
-        let (first, bytes) = (start + cut - grown, self.slot.bytes_mut());
-        if cut > 0 && gone.start > behind {
-            bytes.copy_within(start + behind..start + gone.start, start + behind + cut);
-        }
-        let (front, middle) = (start..start + at, start + at..start + behind);
-        let (second, third) = (first + at + text.len(), first + behind + text.len());
-        if cut < further.len() {
-            // Both move left.
-            copy::within(bytes, front, first);
-            copy::within(bytes, middle, second);
-        } else {
-            copy::within(bytes, middle, second);
-            copy::within(bytes, front, first);
-        }
-        if let Some(room) = bytes.get_mut(first + at..second) {
-            room.copy_from_slice(text);
-        }
-        if let Some(room) = bytes.get_mut(third..third + further.len()) {
-            copy::short(room, further);
-        }
-        self.start = first as u32;
-        self.len = self.len - cut as u32 + grown as u32;
+        let Some(start) = (self.start as usize + len).checked_sub(text.len()) else { return false };
+        let Some(room) = self.slot.bytes_mut().get_mut(start..start + text.len()) else { return false };
+        room.copy_from_slice(text);
+        self.start = start as u32;
+        self.len = self.len - len as u32 + text.len() as u32;
         true
     }
 
@@ -353,27 +327,19 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_is_recast_as_if_one_change_came_after_the_other() {
-        let pool = Pool::new(&PoolOptions { slots: 2, threads: 1 }).unwrap();
-        let whole: Vec<u8> = (0..400).map(|n| (n % 251) as u8).collect();
-        let (mut one, mut other) = (pool.take().unwrap(), pool.take().unwrap());
-        for (at, behind) in [(0, 0), (3, 3), (0, 20), (17, 40), (40, 100), (64, 192), (129, 330), (400, 400)] {
-            for gone in [behind..behind, behind..400, (behind + 400) / 2..400, 390.max(behind)..395.max(behind)] {
-                for (text, further) in [(0, 0), (0, 5), (1, 20), (40, 0), (90, 33), (5, 100), (200, 17)] {
-                    let (text, further) = (vec![b'x'; text], vec![b'y'; further]);
-                    assert!(one.replace(&whole) && other.replace(&whole));
-                    assert!(one.cut_out(gone.start, gone.len()));
-                    assert!(one.put_in(behind, &further) && one.put_in(at, &text));
-                    assert!(other.recast((at, &text), (behind, &further), gone.clone()));
-                    assert_eq!(one.bytes(), other.bytes());
-                }
-            }
-        }
-        assert!(other.replace(&whole));
-        assert!(!other.recast((5, b"x"), (4, b"y"), 10..12) && !other.recast((5, b"x"), (9, b"y"), 8..12));
-        assert!(!other.recast((5, b"x"), (6, b"y"), 399..401));
-        assert!(!other.recast((5, &[b'x'; HEAD_ROOM + 2]), (6, b"y"), 10..12));
-        assert_eq!(other.bytes(), whole);
+    fn a_new_front_stands_where_the_old_one_ended() {
+        let pool = Pool::new(&PoolOptions { slots: 1, threads: 1 }).unwrap();
+        let mut packet = pool.take().unwrap();
+        assert!(packet.replace(b"one, three"));
+        assert!(packet.replace_front(5, b"two, "));
+        assert!(packet.replace_front(0, b"one, "));
+        assert_eq!(packet.bytes(), b"one, two, three");
+        assert!(packet.replace_front(10, b""));
+        assert!(!packet.replace_front(6, b"four"));
+        assert!(!packet.replace_front(5, &[b'x'; HEAD_ROOM + 11]));
+        assert_eq!(packet.bytes(), b"three");
+        assert!(packet.replace_front(5, &[b'x'; HEAD_ROOM + 10]));
+        assert_eq!((packet.len(), packet.head_room()), (HEAD_ROOM + 10, 0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Asked by `serve`; says in the log why it is another one than the best.
 
 use crate::config::DatapathChoice;
-use crate::datapath::Uring;
+use crate::datapath::{Uring, probe_trains};
 
 /// A datapath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,18 @@ impl Backend {
             DatapathChoice::Uring => Err(refused(why)),
             DatapathChoice::Mmsg | DatapathChoice::Xdp(_) => Err(why.to_owned()),
         }
+    }
+
+    /// Whether it sends trains, where the file wishes them; says so if the kernel has no means for them.
+    pub(super) fn sends_trains(self, wanted: bool) -> bool {
+        if !wanted || self == Self::Xdp {
+            return false;
+        }
+        let possible = probe_trains();
+        if let Err(error) = &possible {
+            tracing::warn!(%error, lacking = "UDP GSO (UDP_SEGMENT), Linux 4.18", "trains_impossible");
+        }
+        possible.is_ok()
     }
 
     fn degraded(why: &str) -> Self {

@@ -49,11 +49,9 @@ fn warn_of_handing_over(bypass: &Bypass, config: &Config, options: &XdpOptions) 
     let missing = bypass.without_rule(&held.collect::<Vec<_>>());
     if !missing.is_empty() {
         let ports: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            ports = ports.join(","),
-            "responses to these worker ports come to any queue and are handed over; rules of the NIC bring them to \
-             their worker's, and `tuning/apply.sh -i INTERFACE --xdp` writes them"
-        );
+        let advice = "responses to them come to any queue and are handed over; rules of the NIC bring them to their \
+                      worker's, and `tuning/apply.sh -i INTERFACE --xdp` writes them";
+        tracing::warn!(ports = ports.join(","), advice, "worker_ports_without_rule");
     }
 }
 

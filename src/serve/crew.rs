@@ -318,6 +318,7 @@ fn datapath_options(config: &Config, worker: WorkerId) -> datapath::Options {
         receive_buffer: cpus.receive_buffer,
         send_buffer: cpus.send_buffer,
         connected_max: cpus.connected_max,
+        trains: cpus.trains,
         groups: None,
     }
 }

@@ -100,7 +100,8 @@ pub(super) fn quad_of(text: &[u8; AHEAD + 16], len: usize) -> Option<Ipv4Addr> {
         dots &= dots.wrapping_sub(1);
         let word = u32::from_le_bytes(*text.get(end..)?.first_chunk()?) ^ 0x3030_3030;
         // The last digit is the highest byte; above it goes the sum of what all are worth.
-        let digits = word & u32::MAX << (32_usize.wrapping_sub(end.wrapping_sub(from).wrapping_mul(8)) & 31);
+        let count = end.wrapping_sub(from);
+        let digits = word & u32::MAX << (32_usize.wrapping_sub(count.wrapping_mul(8)) & 31);
         octets = octets << 8 | digits.wrapping_mul(1 | 10 << 8 | 100 << 16) >> 24;
         from = end + 1;
     }

@@ -121,15 +121,16 @@ impl Marks {
         left > 0
     }
 
-    /// Tells that the final response has passed: the mark ends 32 s from now.
+    /// Tells that the final response has passed: the mark ends 32 s from now. False if there is none
+    /// that waits for it: the response was seen before, or belongs to nothing that leaves a mark.
     #[inline]
-    pub fn settle(&self, hash: u64, now_ms: u64) {
-        if let Some((cell, word)) = self.locate(hash, now_ms)
-            && word & SETTLED == 0
-        {
-            let end = ends(now_ms, SETTLED_S) << NODE_BITS;
-            cell.store((word & !(TIME_MASK << NODE_BITS)) | end | SETTLED, Ordering::Relaxed);
-        }
+    pub fn settle(&self, hash: u64, now_ms: u64) -> bool {
+        let Some((cell, word)) = self.locate(hash, now_ms).filter(|(_, word)| word & SETTLED == 0) else {
+            return false;
+        };
+        let end = ends(now_ms, SETTLED_S) << NODE_BITS;
+        cell.store((word & !(TIME_MASK << NODE_BITS)) | end | SETTLED, Ordering::Relaxed);
+        true
     }
 
     /// How many requests still wait for their final response; walks the whole table, for control.
@@ -225,9 +226,9 @@ mod tests {
         assert!(!marks.leave(7 << 40, 0, mark(9), true));
         assert_eq!(marks.find(7 << 40, 299_999), Some(mark(9)));
         assert_eq!(marks.find(7 << 40, 302_000), None);
-        marks.settle(7 << 40, 100_000);
+        assert!(marks.settle(7 << 40, 100_000) && !marks.settle(8 << 40, 100_000));
         assert_eq!(marks.find(7 << 40, 131_999).map(|m| m.settled), Some(true));
-        marks.settle(7 << 40, 131_999);
+        assert!(!marks.settle(7 << 40, 131_999), "it was seen before");
         assert_eq!(marks.find(7 << 40, 134_000), None, "a second final response renews nothing");
     }
 

@@ -3,7 +3,7 @@
 //! Nothing is remembered for a response: the branch names the port that the request came in at, the
 //! next Via the address.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use crate::balance::{CookieTarget, NodeIx, Role};
 use crate::packet::{Egress, Packet, PeerId, PortId};
@@ -11,6 +11,7 @@ use crate::sip::{self, Edit, EditError, Fault, Header, Message, Rport, Span, Tex
 
 use super::Core;
 use super::digits::{AHEAD, last_of, number_at_end, quad_of, same};
+use super::homes::{Homes, Tail};
 use super::verdict::{DropReason, Tally, Verdict};
 use super::via::{Branch, Reading};
 
@@ -21,7 +22,14 @@ const RETRY_AFTERS_MAX: usize = 2;
 
 impl Core {
     /// Decides on a response and edits it.
-    pub(super) fn response(&self, edit: &mut Edit, now_ms: u64, packet: &mut Packet, message: &Message) -> Verdict {
+    pub(super) fn response(
+        &self,
+        edit: &mut Edit,
+        homes: &mut Homes,
+        now_ms: u64,
+        packet: &mut Packet,
+        message: &Message,
+    ) -> Verdict {
         match message.fault {
             Some(Fault::NotSip) => return Verdict::Drop(DropReason::NotSip),
             Some(_) => return Verdict::Drop(DropReason::Malformed),
@@ -43,7 +51,7 @@ impl Core {
         if let Some(owner) = self.elsewhere(branch.slot, packet) {
             return Verdict::Handoff(owner);
         }
-        let Some((own, to)) = self.way_home(bytes, message) else {
+        let Some((own, to)) = self.way_home(homes, bytes, message) else {
             return Verdict::Drop(DropReason::NoReturnVia);
         };
         let port = site.by_tag(branch.arrived).or_else(|| site.first_edge(to.ip()));
@@ -66,12 +74,12 @@ impl Core {
             }
             let method = message.cseq.method.of(bytes);
             if code >= 200 && leaves_mark(method) {
-                self.settle(now_ms, sender.node, bytes, message);
-                if let Some(line) = line.filter(|_| method == b"INVITE") {
-                    line.call_answered();
-                    if code == 503 {
-                        line.call_refused(now_ms, retry_after_s(bytes, message));
-                    }
+                // A node sends a final response again until it is acknowledged: that is one call still.
+                let first = self.settle(now_ms, sender.node, bytes, message);
+                match line.filter(|_| first && method == b"INVITE") {
+                    Some(line) if code == 503 => line.call_refused(now_ms, retry_after_s(bytes, message)),
+                    Some(line) => line.call_answered(),
+                    None => {}
                 }
             }
         }
@@ -80,6 +88,7 @@ impl Core {
             && !(self.shared.site.port(port).is_some_and(|port| port.node) && self.state.plan.is_cluster(to.ip()));
         let masked = code == 503 && !self.relays_503(sender.and_then(|sender| sender.node));
         let restored = !message.contact().is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
+        packet.order = super::order::order(message.call_id.of(bytes));
         packet.truncate(usize::from(message.end));
         if from_node && to_edge && (masked || restored) {
             if let Err(error) = self.change(edit, packet, message, own, (masked, restored)) {
@@ -127,11 +136,11 @@ impl Core {
 
     /// What is to be removed with our Via, and where the Via below sends the response.
     #[inline]
-    fn way_home(&self, bytes: &[u8], message: &Message) -> Option<(Span, SocketAddr)> {
+    fn way_home(&self, homes: &mut Homes, bytes: &[u8], message: &Message) -> Option<(Span, SocketAddr)> {
         let line = message.via.line;
         if !message.via.shares_line
             && message.vias.count == 2
-            && let Some(to) = plain_home(bytes, Span { start: line.next, end: message.vias.end })
+            && let Some(to) = plain_home(homes, bytes, Span { start: line.next, end: message.vias.end })
         {
             return Some((Span { start: line.start, end: line.next }, to));
         }
@@ -158,15 +167,15 @@ impl Core {
         Some((removed, next.span))
     }
 
-    /// The final response has passed: the mark of its request ends in 32 s.
+    /// The final response has passed: the mark of its request ends in 32 s. False if it had passed before.
     #[inline]
-    fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) {
+    fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) -> bool {
         let plan = &self.state.plan;
         let settle = |set| self.shared.marks.settle(self.mark_hash(set, bytes, message), now_ms);
         match node.and_then(|ix| plan.node(ix)).and_then(|node| plan.set(node.set)) {
             Some(set) if plan.sets.len() == 1 => settle(set),
             // Nodes of several sets may share an address, or one may answer from another port.
-            Some(_) | None => plan.sets.iter().for_each(settle),
+            Some(_) | None => plan.sets.iter().fold(false, |first, set| settle(set) | first),
         }
     }
 
@@ -258,23 +267,37 @@ fn plain_via(bytes: &[u8], at: usize) -> Option<Span> {
 /// Where the only Via of `lines` sends a response, if it stands alone on the first of them and ends as
 /// we leave the Via of a phone: `;rport=PORT;received=IP`.
 #[inline(never)]
-fn plain_home(bytes: &[u8], lines: Span) -> Option<SocketAddr> {
+fn plain_home(homes: &mut Homes, bytes: &[u8], lines: Span) -> Option<SocketAddr> {
     let value = lines.of(bytes).strip_prefix(b"Via: SIP/2.0/UDP ")?.strip_suffix(b"\r\n")?;
     // Of several values the first counts, and quotes may hold what looks like parameters.
     if sip::holds(value, b',', b'"') {
         return None;
     }
+    let tail = Tail::of(value);
+    if let Some(home) = tail.and_then(|tail| homes.find(tail)) {
+        return Some(home);
+    }
+    let home = told_home(bytes, value, lines.end)?;
+    if let Some(tail) = tail {
+        homes.keep(tail, home);
+    }
+    Some(home.into())
+}
+
+/// Where a Via leads whose `value` ends, in front of the line end at `end`, as we leave it.
+#[inline(never)]
+fn told_home(bytes: &[u8], value: &[u8], end: u16) -> Option<SocketAddrV4> {
     // The upper half of sixteen bytes is shorter than an address.
     let last = value.last_chunk::<16>()?;
     let len = 15 - last_of(*last.first_chunk()?, b'=')?;
-    let ip = quad_of(bytes.get(usize::from(lines.end).checked_sub(len + 2 + AHEAD)?..)?.first_chunk()?, len)?;
+    let ip = quad_of(bytes.get(usize::from(end).checked_sub(len + 2 + AHEAD)?..)?.first_chunk()?, len)?;
     let rest = value.get(..value.len() - len)?.strip_suffix(b";received=")?;
     let last = *rest.last_chunk::<8>()?;
     let digits = 7 - last_of(last, b'=')?;
     let port = number_at_end(last, (1..=5).contains(&digits).then_some(digits)?)?;
     let port = u16::try_from(port).ok()?;
     let named = rest.get(..rest.len() - digits)?.ends_with(b";rport=");
-    named.then_some(SocketAddr::new(ip.into(), port))
+    named.then_some(SocketAddrV4::new(ip, port))
 }
 
 /// Where the Via below ours sends a response (18.2.2, RFC 3581).

@@ -86,7 +86,7 @@ impl Core {
             return Err(Unwritten::Loop);
         }
         let pad = draft.top(block);
-        let added = block.text().ok_or(Unwritten::Edit(EditError::TextTooLong))?;
+        let added = block.added().ok_or(Unwritten::Edit(EditError::TextTooLong))?;
         if let Some(plain) = draft.plain()
             && added.len() + VIA_GROWTH <= head_room
             && incoming.bytes.len() + added.len() + VIA_GROWTH <= DATAGRAM_MAX
@@ -159,7 +159,8 @@ impl Draft<'_> {
 
     /// Everything above the first header; the offset within it where our Via may be padded.
     fn top(&self, block: &mut Block) -> u16 {
-        block.clear();
+        let message = self.incoming.message;
+        block.begin(self.incoming.bytes, message.first_header.into());
         let pad = self.via(block);
         if self.incoming.method.forms_dialog() {
             self.record_routes(block);

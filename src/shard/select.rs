@@ -307,7 +307,7 @@ impl Core {
         }
         // A node's own request goes to another one.
         let other = |node: NodeIx| Some(node) != sender;
-        let serving = |node: NodeIx| plan.node(node).is_some_and(|node| node.intent == Intent::Serve);
+        let meant = |node: NodeIx| plan.node(node).is_some_and(Node::is_meant_to_serve);
         let alive = |node: NodeIx| plan.node(node).is_some_and(|node| self.usable(node));
         let picked = if new {
             balance::pick(set, spread, |node| other(node) && self.takes_new(node))
@@ -319,7 +319,7 @@ impl Core {
                 // Nothing but avoided or dead nodes: an error of a moment must not refuse calls, and
                 // `panic = use_all` sends them even to the dead.
                 let desperate = |node: NodeIx| {
-                    other(node) && serving(node) && (set.policy.use_all_when_down || self.merely_avoided(node))
+                    other(node) && meant(node) && (set.policy.use_all_when_down || self.merely_avoided(node))
                 };
                 balance::pick(set, spread, desperate)
             })
@@ -351,5 +351,6 @@ fn begins(incoming: &Incoming<'_>) -> bool {
 }
 
 fn takes_calls(state: &State) -> bool {
-    !state.draining && state.plan.nodes.iter().any(|node| node.weight > 0 && node.refusal(&state.vitals).is_none())
+    let State { plan, vitals, .. } = state;
+    !state.draining && plan.sets.iter().any(|set| set.takes_calls(plan, vitals))
 }

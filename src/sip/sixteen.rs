@@ -313,10 +313,10 @@ mod tests {
             let halved = (sse2.halved(), portable.halved());
             assert_eq!((halved.0.0.bytes(), halved.0.1.bytes()), (halved.1.0.bytes(), halved.1.1.bytes()));
             assert_eq!(sse2.added(pair.0).bytes(), portable.added(pair.1).bytes());
+            assert_eq!(super::Lane::splat(first).bytes(), portable::Lane::splat(first).bytes());
             let word = u64::from(first) << 13 | 0x0123_4567;
             let words = (super::Lane::of_words(word, !word), portable::Lane::of_words(word, !word));
             assert_eq!(words.0.bytes(), words.1.bytes());
-            assert_eq!(super::Lane::splat(first).bytes(), portable::Lane::splat(first).bytes());
             let nibbles = bytes.map(|byte| byte & 15);
             let few = (super::Lane::new(&nibbles).above(9), portable::Lane::new(&nibbles).above(9));
             assert_eq!(few.0.bits(), few.1.bits());

@@ -1,10 +1,13 @@
 //! The commands that ask and tell a running balancer.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::cluster::Cluster;
 use crate::harness::dialog::State;
-use crate::harness::turn;
+use crate::harness::{turn, wait_until};
 
 /// What two answers, one after the other, have in common: all but times.
 pub(crate) fn steady(mut value: Value) -> Value {
@@ -42,7 +45,7 @@ fn status_shows_sets_and_nodes_as_a_table_and_as_json() {
     assert!(run(&["drain", "cluster/node0"]).contains("cluster/node0  "));
     let drained = run(&["status"]);
     let row = drained.lines().find(|line| line.starts_with("cluster/node0 ")).expect("a row for node0");
-    for told in ["  drain   100     no: draining  0, 0 dialogs", "  intent drain instead of serve"] {
+    for told in ["  drain   100     no: draining  0, 0 dialogs in ", " s so far  intent drain instead of serve"] {
         assert!(row.contains(told), "{told} in {row}");
     }
     run(&["stop", "cluster/node0"]);
@@ -123,19 +126,22 @@ fn refusals_and_silence_are_told_and_the_command_line_is_strict() {
 #[test]
 fn explain_speaks_for_the_files_or_for_the_running_balancer() {
     let _turn = turn();
-    let cluster = Cluster::new(2, 2, |spec| spec);
-    let explain = |more: &[&str]| {
-        let (code, out, said) = cluster.balancer.command(&[&["explain", "--call-id", "a@b"], more].concat());
+    let mut cluster = Cluster::new(2, 2, |spec| spec);
+    let ask =
+        |cluster: &Cluster, more: &[&str]| cluster.balancer.command(&[&["explain", "--call-id", "a@b"], more].concat());
+    let explain = |cluster: &Cluster, more: &[&str]| {
+        let (code, out, said) = ask(cluster, more);
         assert_eq!(code, 0, "{said}");
         out
     };
-    assert_eq!(explain(&[]), explain(&["--live"]), "nothing has changed at run time");
-    let chosen = explain(&[]).lines().find(|line| line.ends_with(" chosen")).unwrap().to_owned();
+    let by_files = explain(&cluster, &["--files"]);
+    assert_eq!(by_files, explain(&cluster, &["--live"]), "nothing has changed at run time");
+    let chosen = by_files.lines().find(|line| line.ends_with(" chosen")).unwrap().to_owned();
     let name = chosen.split_whitespace().nth(2).unwrap();
     assert_eq!(cluster.balancer.command(&["drain", &format!("cluster/{name}")]).0, 0);
-    assert!(explain(&[]).contains(&chosen), "the files know nothing of it");
-    for live in [&["--live"][..], &["--admin", "http://127.0.0.1:8060"]] {
-        let told = explain(live);
+    assert!(explain(&cluster, &["--files"]).contains(&chosen), "the files know nothing of it");
+    for live in [&[][..], &["--live"], &["--admin", "http://127.0.0.1:8060"]] {
+        let told = explain(&cluster, live);
         assert!(told.contains(&chosen.replace("chosen", "not: draining")), "{told}");
     }
     let invite = "INVITE sip:x@y SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nf: <sip:z@y>;tag=1\r\nt: <sip:x@y>\r\n\
@@ -145,4 +151,34 @@ fn explain_speaks_for_the_files_or_for_the_running_balancer() {
     let (code, told, said) =
         cluster.balancer.command(&["explain", "--live", "--message", "invite", "--set", "cluster"]);
     assert!(code == 0 && told.contains("rule      not asked; the set was given"), "{told}{said}");
+    assert_eq!(ask(&cluster, &["--files", "--live"]).0, 2, "one or the other");
+    let (code, _, said) = ask(&cluster, &["--token-file", "nowhere"]);
+    assert!(code == 1 && said.starts_with("nowhere: cannot be read"), "a token is for somebody who runs: {said}");
+    cluster.balancer.kill();
+    let told = explain(&cluster, &[]);
+    assert!(told.contains(&chosen), "{told}");
+    let note = "note      by the files alone, without health and run-time changes: nobody listens on 127.0.0.1:8060: ";
+    assert!(told.contains(note), "{told}");
+    assert_eq!(ask(&cluster, &["--live"]).0, 1);
+}
+
+#[test]
+fn status_shows_which_half_of_a_pair_calls_go_to_and_what_is_wrong_with_the_other() {
+    let _turn = turn();
+    let cluster = Cluster::new(2, 1, |mut spec| {
+        spec = spec.probes(&[]);
+        spec.nodes[0].pair = Some(SocketAddr::new(spec.nodes[0].address.ip(), 5999));
+        spec
+    });
+    // Nobody answers: the agents of this test do not work.
+    let rows = || -> Vec<String> {
+        let (code, out, said) = cluster.balancer.command(&["status"]);
+        assert_eq!(code, 0, "{said}");
+        out.lines().skip(1).map(str::to_owned).collect()
+    };
+    let both_down = || rows().iter().all(|row| row.contains("  down"));
+    assert!(wait_until(Duration::from_secs(10), both_down), "{:?}", rows());
+    let rows = rows();
+    assert!(rows.len() == 2 && rows[0].contains("  down, active (no_answer)  "), "{rows:?}");
+    assert!(rows[1].contains("  down (no_answer)"), "{rows:?}");
 }

@@ -44,6 +44,36 @@ fn a_stuck_worker_is_named_and_what_waits_for_it_is_seen() {
 }
 
 #[test]
+fn a_stuck_control_is_not_blamed_on_workers_that_sleep() {
+    let _turn = turn();
+    let mut cluster = Cluster::new(1, 1, |spec| spec.workers(2));
+    let frozen = frozen::thread(cluster.balancer.process().id(), "control");
+    let health = cluster.balancer.admin().get("/healthz");
+    assert_eq!((health.status, health.body.as_str()), (503, "{\"control\":false,\"stuck_workers\":[]}\n"));
+    drop(frozen);
+    assert_eq!(cluster.balancer.admin().get("/healthz").status, 200);
+}
+
+#[test]
+fn where_calls_go_to_dead_nodes_all_the_same_everybody_is_told_so() {
+    let _turn = turn();
+    let cluster = Cluster::new(1, 1, |spec| spec.probes(&[]).set("panic = \"use_all\""));
+    let admin = cluster.balancer.admin();
+    let down = || admin.node("cluster", "node0")["refusal"] == "down";
+    assert!(wait_until(Duration::from_secs(10), down), "nobody answers the probes");
+    assert_eq!(admin.get("/readyz").status, 200);
+    let set = admin.get("/sets/cluster").json();
+    assert_eq!((&set["takes_calls"], &set["panics"]), (&true.into(), &true.into()));
+    let metrics = admin.get("/metrics");
+    let of = |name: &str| metrics.metric(&format!("sipring_set_{name}{{set=\"cluster\"}}"));
+    assert_eq!((of("takes_calls"), of("panics")), (1.0, 1.0));
+    let told = admin.get("/explain?call_id=a").json();
+    assert_eq!((&told["node"], &told["panic"]), (&"node0".into(), &true.into()));
+    let (_, told, _) = cluster.balancer.command(&["explain", "--call-id", "a"]);
+    assert!(told.contains(") chosen (panic), though down\n") && told.contains("node      node0 "), "{told}");
+}
+
+#[test]
 fn it_is_ready_while_some_set_takes_new_calls() {
     let _turn = turn();
     let mut cluster = Cluster::new(2, 2, |mut spec| {
@@ -67,7 +97,7 @@ fn it_is_ready_while_some_set_takes_new_calls() {
     assert!(wait_until(Duration::from_secs(5), || admin.get("/readyz").status == 503));
     assert_eq!(admin.get("/readyz").body, "{\"ready\":false,\"why\":[\"draining\"]}\n");
     assert_eq!(admin.get("/healthz").status, 200, "it lives while it drains");
-    assert_eq!(admin.node("cluster", "node1")["refusal"], "the whole instance drains");
+    assert_eq!(admin.node("cluster", "node1")["refusal"], "instance_draining");
     let callee = ringing[0].callee.expect("rings");
     cluster.world.agent_mut(callee).answer(&ringing[0].id, 486);
     cluster.world.run(Duration::from_secs(3), |world| world.agent(callee).got(&ringing[0].id, "ACK to 486") == 1);

@@ -53,10 +53,25 @@ fn every_node_verdict_and_reason_is_there_from_the_start() {
         assert_eq!((of("takes_calls"), of("weight"), of("marks")), (1.0, 100.0, 0.0));
         let health = ["sipring_endpoint_health{", node, "role=\"primary\",health=\"up\""];
         assert_eq!(metrics.sum(&health), 1.0);
+        let end = |name: &str| metrics.sum(&[&format!("sipring_endpoint_{name}{{"), node]);
+        assert_eq!((end("active"), end("ejections_total"), end("probes_late_total")), (1.0, 0.0, 0.0));
+        assert!(of("dialogs").is_nan() && of("dialogs_counted_seconds").is_nan() && end("probe_rtt_seconds").is_nan());
+        for (family, results) in [("probes_total", ["answered", "failed"]), ("calls_total", ["other", "refused_503"])] {
+            let of =
+                |result| metrics.sum(&[&format!("sipring_endpoint_{family}{{"), node, &format!("result=\"{result}\"")]);
+            assert_eq!(results.map(of), [0.0, 0.0], "{family}");
+        }
+    }
+    assert_eq!(metrics.metric("sipring_names_refused_total"), 0.0);
+    for name in ["receives_starved", "receives_rearmed"] {
+        let help = metrics.body.lines().find(|line| line.starts_with(&format!("# HELP sipring_{name}_total ")));
+        assert!(help.is_some_and(|help| !help.contains("A figure of")), "{help:?}");
     }
     assert_eq!(metrics.sum(&["sipring_build_info{", "datapath="]), 1.0);
     assert!(metrics.metric("process_resident_memory_bytes") > 1e6);
-    assert!(metrics.metric("process_start_time_seconds") > 1.7e9);
+    let started = metrics.metric("process_start_time_seconds");
+    assert!(started > 1.7e9);
+    assert_eq!(cluster.balancer.admin().get("/metrics").metric("process_start_time_seconds"), started);
     assert_eq!(metrics.metric("sipring_pool_packets"), 8192.0);
 }
 
@@ -82,6 +97,11 @@ fn metrics_grow_with_the_traffic_and_agree_with_the_printed_counters() {
     let metrics = admin.get("/metrics");
     promtool(&metrics);
     assert!(metrics.sum(&["sipring_datagrams_received_total{"]) >= 161.0, "{}", metrics.body);
+    let answered = || {
+        let metrics = admin.get("/metrics");
+        metrics.sum(&["sipring_endpoint_calls_total{", "result=\"other\""]) == 40.0
+    };
+    assert!(wait_until(Duration::from_secs(5), answered), "control reads what workers count ten times a second");
     assert_eq!(metrics.metric("sipring_marks"), 0.0, "all calls were answered");
     cluster.world.policy(&cluster.nodes, Policy::Ring);
     cluster.calls(12, State::Ringing);

@@ -56,12 +56,14 @@ fn a_change_of_a_node_that_the_file_drops_is_dropped_with_a_line_in_the_log() {
     admin.post("/sets/cluster/nodes/node1/drain");
     let fourth = json!({ "name": "node3", "address": cluster.members[3].address.to_string() });
     assert_eq!(admin.ask("POST", "/sets/cluster/nodes", fourth.to_string().as_bytes()).status, 201);
+    assert_eq!(admin.post("/sets/cluster/nodes/node3/drain").status, 200);
     let mark = cluster.balancer.process().mark();
     let mut spec = cluster.spec.clone();
     spec.nodes.remove(1);
     spec.nodes.push(cluster.members[3].clone());
     cluster.balancer.reload(&spec);
-    assert_eq!(admin.node("cluster", "node3")["changed"], Value::Null, "the file has it now");
+    let wished = json!({ "intent": { "file": "serve", "run_time": "drain" }, "wins": "run time" });
+    assert_eq!(admin.node("cluster", "node3")["changed"], wished, "the file has it now, and it stays drained");
     let said = cluster.balancer.process().lines(mark);
     let dropped: Vec<&String> = said
         .iter()

@@ -139,6 +139,10 @@ fn a_drained_node_keeps_its_calls_and_gets_no_new_call_and_no_new_registration()
     let dialogs = admin.node("cluster", "node0")["dialogs"].as_u64().unwrap_or_default();
     assert!(dialogs > 0 && dialogs <= (ringing.len() + talking.len()) as u64, "{dialogs} had traffic");
     assert_eq!(admin.node("cluster", "node0")["marks"], 0, "nothing rings there any more");
+    cluster.balancer.reload(&cluster.spec);
+    let node = admin.node("cluster", "node0");
+    assert!(node["dialogs"].as_u64() >= Some(dialogs), "a new plan forgets none: {node}");
+    assert!(node["dialogs_counted_s"].is_u64());
 
     assert_eq!(admin.post("/sets/cluster/nodes/node0/serve").json()["changed"], Value::Null);
     let back = cluster.calls(30, State::Ringing);

@@ -8,18 +8,25 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 
-use sipring::packet::{Event, PeerId, Trouble};
+use sipring::datapath::Options;
+use sipring::packet::{Egress, Event, PeerId, PortId, Trouble};
 
 use super::rig::*;
+use super::trains::{check, message};
 
 over_both! {
     large_datagrams_cross_paths_of_1500_and_of_1280_bytes_both_ways
     a_full_socket_loses_what_it_cannot_take_and_counts_it
     a_host_that_is_gone_is_told_from_every_kind_of_socket
     a_destination_without_a_route_is_told_and_counted_and_one_forbidden_here_only_counted
+    long_messages_travel_in_fragments_beside_trains
+    a_narrow_path_is_learned_by_one_refused_train
+    a_device_without_segmentation_offload_carries_trains
+    where_trains_are_forbidden_and_datagrams_are_not_all_arrive_and_trains_end
+    a_full_socket_counts_every_datagram_of_the_trains_that_it_cannot_take
 }
 
 static NETS: AtomicU32 = AtomicU32::new(0);
@@ -81,6 +88,11 @@ impl Net {
             work()
         };
         thread::scope(|scope| scope.spawn(inside).join().unwrap())
+    }
+
+    fn offload(&self, place: &str, device: &str, setting: &str) {
+        let command = format!("ip netns exec {}{place} ethtool -K {device} {setting}", self.name);
+        assert!(run(&command), "{command}: apt-get install ethtool");
     }
 
     fn write(&self, place: &str, setting: &str, value: &str) {
@@ -210,6 +222,118 @@ fn a_destination_without_a_route_is_told_and_counted_and_one_forbidden_here_only
                 "{counts:?}"
             );
             assert_eq!(rig.events(1), [Event { port: LISTENER, to: unreachable, trouble: Trouble::Unreachable }]);
+        }
+    });
+}
+
+/// Sends messages of these lengths to a node and to a client at `at`, and checks that all arrive.
+fn cross<B: Backend>(rig: &mut Rig<B>, node: &UdpSocket, at: SocketAddr, lens: &[usize]) {
+    for (port, peer) in [(WORKER, PeerId(0)), (LISTENER, PeerId::NONE)] {
+        let sent: Vec<_> =
+            lens.iter().enumerate().map(|(number, len)| message(number as u64 + 1, number, *len)).collect();
+        sent.iter().for_each(|message| rig.put_message(message, true, Egress { port, peer, to: at }));
+        rig.send();
+        check(node, &sent);
+    }
+}
+
+fn long_messages_travel_in_fragments_beside_trains<B: Backend>() {
+    near(|net| {
+        for family in 0..2 {
+            let mut rig = Rig::<B>::trains(NEAR[family]);
+            let (node, at) = net.within("router", || peer(ROUTER[family]));
+            rig.connect(&[at]);
+            let lens: Vec<usize> =
+                (0..30).map(|number| [1_380 + number * 5, 1_430 + number, 600 + number, 3_000][number % 4]).collect();
+            cross(&mut rig, &node, at, &lens);
+            let counts = *rig.path.counts();
+            assert_eq!((counts.sent, counts.send_errors.sum(), counts.trains_refused), (60, 0, 0), "{counts:?}");
+            let long = lens.iter().filter(|len| **len > [1_472, 1_452][family]).count() as u64;
+            assert_eq!(counts.fragmented, 2 * long);
+            assert!(counts.trains >= 4 && counts.train_datagrams + counts.fragmented <= 60, "{counts:?}");
+        }
+    });
+}
+
+fn a_narrow_path_is_learned_by_one_refused_train<B: Backend>() {
+    near(|net| {
+        for family in 0..2 {
+            for command in ["ip -n @near link set near0 mtu 1280", "ip -n @router link set near1 mtu 1280"] {
+                assert!(run(&command.replace('@', &net.name)), "{command}");
+            }
+            let mut rig = Rig::<B>::trains(NEAR[family]);
+            let (node, at) = net.within("router", || peer(ROUTER[family]));
+            rig.connect(&[at]);
+            let lens: Vec<usize> = (0..20).map(|number| [1_300, 800][number % 2] + number).collect();
+            cross(&mut rig, &node, at, &lens);
+            let before = *rig.path.counts();
+            assert_eq!((before.sent, before.send_errors.sum(), before.trains_refused), (40, 0, 1), "{before:?}");
+            cross(&mut rig, &node, at, &lens);
+            let counts = *rig.path.counts();
+            assert_eq!((counts.sent, counts.send_errors.sum(), counts.trains_refused), (80, 0, 1), "{counts:?}");
+            assert_eq!(counts.train_datagrams - before.train_datagrams, 20, "the short ones");
+        }
+    });
+}
+
+fn a_device_without_segmentation_offload_carries_trains<B: Backend>() {
+    near(|net| {
+        net.offload("near", "near0", "tx-udp-segmentation off");
+        net.offload("near", "near0", "tx-checksum-ip-generic off");
+        for family in 0..2 {
+            let mut rig = Rig::<B>::trains(NEAR[family]);
+            let (node, at) = net.within("router", || peer(ROUTER[family]));
+            rig.connect(&[at]);
+            for _ in 0..2 {
+                cross(&mut rig, &node, at, &(400..430).collect::<Vec<_>>());
+            }
+            let counts = *rig.path.counts();
+            // A kernel that wants a device to make checksums refuses one train a socket.
+            assert_eq!((counts.sent, counts.send_errors.sum()), (120, 0), "{counts:?}");
+            assert!(counts.trains == 4 || counts.trains_refused == 2, "{counts:?}");
+        }
+    });
+}
+
+fn where_trains_are_forbidden_and_datagrams_are_not_all_arrive_and_trains_end<B: Backend>() {
+    near(|net| {
+        for command in [
+            "ip netns exec @near nft add table inet guard",
+            "ip netns exec @near nft add chain inet guard out { type filter hook output priority 0 ; }",
+            "ip netns exec @near nft add rule inet guard out meta length > 1500 drop",
+        ] {
+            assert!(run(&command.replace('@', &net.name)), "{command}: apt-get install nftables");
+        }
+        let mut rig = Rig::<B>::trains(NEAR[0]);
+        let (node, at) = net.within("router", || peer(ROUTER[0]));
+        rig.connect(&[at]);
+        for _ in 0..40 {
+            cross(&mut rig, &node, at, &(400..420).collect::<Vec<_>>());
+        }
+        let counts = *rig.path.counts();
+        assert_eq!((counts.sent, counts.send_errors.sum(), counts.trains), (1_600, 0, 0), "{counts:?}");
+        assert!((16..=32).contains(&counts.trains_refused), "two sockets gave up: {counts:?}");
+    });
+}
+
+fn a_full_socket_counts_every_datagram_of_the_trains_that_it_cannot_take<B: Backend>() {
+    near(|_| {
+        let mut options = Options { trains: true, ..options(&NEAR[..1]) };
+        options.send_buffer = 16 << 10;
+        let mut rig = Rig::<B>::new(&options);
+        // Nobody answers for this address: datagrams wait for a neighbour and fill the socket.
+        let silent: SocketAddr = "10.11.1.99:5060".parse().unwrap();
+        rig.connect(&[silent]);
+        for (port, peer) in [(PortId(0), PeerId::NONE), (WORKER, PeerId(0))] {
+            let before = *rig.path.counts();
+            for number in 0..200 {
+                rig.put_message(&message(number as u64 + 1, number, 900), true, Egress { port, peer, to: silent });
+            }
+            rig.send();
+            let counts = *rig.path.counts();
+            let (sent, full) = (counts.sent - before.sent, counts.send_errors.full - before.send_errors.full);
+            assert!(full > 0 && sent + full == 200, "{counts:?}");
+            assert_eq!(counts.train_datagrams - before.train_datagrams, sent);
         }
     });
 }

@@ -19,6 +19,7 @@ mod cycles;
 mod generator;
 mod health;
 mod spread;
+mod trains;
 mod trunk;
 
 use std::process::ExitCode;
@@ -45,10 +46,11 @@ fn main() -> ExitCode {
         "2.5" => cycles::run(1_000, 100),
         "3.4" => trunk::run(),
         "3.6" => bypass::carries(10_000_000),
+        "trains-cost" => trains::run_all(&std::env::args().skip(2).collect::<Vec<_>>()),
         "bypass-cost" => bypass::compare(5, 600_000),
         _ => {
             eprintln!(
-                "no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5, 3.4, 3.6 and bypass-cost"
+                "no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5, 3.4, 3.6, bypass-cost and trains-cost"
             );
             return ExitCode::from(2);
         }

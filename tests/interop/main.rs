@@ -21,3 +21,4 @@ mod lifecycle;
 mod nat;
 mod relay;
 mod sipp;
+mod trains;

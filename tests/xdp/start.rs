@@ -48,7 +48,7 @@ fn queues_that_no_worker_serves_are_warned_about_and_served_by_the_slow_path() {
     let _turn = turn();
     let mut rig = Rig::over(Path::with_queues(4), 2, |host, port| Path::at(false, host, port), "queues = [0, 3]\n");
     let said = rig.balancer.process().said();
-    assert!(said.contains("queues without a worker") && said.contains("[1, 2]"), "{said}");
+    assert!(said.contains("queues_unserved") && said.contains("[1, 2]"), "{said}");
     for port in 0..32 {
         rig.client = rig.path.client().socket(Path::at(false, "1.2", 20_000 + port));
         rig.exchange(100);

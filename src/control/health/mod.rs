@@ -8,6 +8,7 @@ mod dice;
 mod doors;
 mod monitor;
 mod monitors;
+mod news;
 mod pair;
 mod probe;
 pub mod status;
@@ -16,13 +17,14 @@ mod tell;
 mod tests;
 mod traffic;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::balance::{Intent, Plan, Vitals};
+use crate::packet::PeerId;
 use crate::shard::Evidence;
 
 use doors::Doors;
@@ -35,14 +37,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How soon sockets that could not be opened are tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
-/// Empty evidence for a plan, to be mailed with it; dialogs are counted of nodes that drain.
+/// Empty evidence for the first plan, to be mailed with it; dialogs are counted of nodes that drain.
 #[must_use]
 pub fn evidence(plan: &Plan, workers: u16) -> Arc<Evidence> {
-    let draining = plan.nodes.iter().filter(|node| node.intent == Intent::Drain);
-    let mut counted: Vec<_> = draining.flat_map(|node| node.endpoints.iter().flatten().map(|end| end.peer)).collect();
-    counted.sort_unstable();
-    counted.dedup();
+    let counted = draining(plan).into_iter().map(|(peer, _)| peer).collect();
     Arc::new(Evidence::new(workers, plan.endpoints.peers.len(), counted))
+}
+
+/// The same for the plan that follows another: dialogs are counted on where they were counted.
+#[must_use]
+pub fn next_evidence(plan: &Plan, (before, evidence): (&Plan, &Evidence), now_ms: u64) -> Arc<Evidence> {
+    let counted: Vec<_> = draining(plan).into_iter().map(|(peer, addr)| (peer, before.peer(addr))).collect();
+    Arc::new(evidence.next(plan.endpoints.peers.len(), &counted, now_ms))
+}
+
+/// The endpoints of nodes that drain.
+fn draining(plan: &Plan) -> Vec<(PeerId, SocketAddr)> {
+    let nodes = plan.nodes.iter().filter(|node| node.intent == Intent::Drain);
+    let mut ends: Vec<_> =
+        nodes.flat_map(|node| node.endpoints.iter().flatten().map(|end| (end.peer, end.addr))).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends
 }
 
 /// The health checks of a running balancer.
@@ -50,7 +66,8 @@ pub(super) struct Checks {
     monitors: Monitors,
     doors: Doors,
     evidence: Arc<Evidence>,
-    alarms: u64,
+    /// By worker: the ICMP errors that were heard of.
+    heard: Vec<u64>,
     looked: Instant,
     opened: Instant,
     origin: Instant,
@@ -69,7 +86,7 @@ impl Checks {
         let mut doors = Doors::new(from);
         doors.open();
         let monitors = Monitors::new(plan, 0, key);
-        Self { monitors, doors, evidence, alarms: 0, looked: now, opened: now, origin: now }
+        Self { monitors, doors, evidence, heard: Vec::new(), looked: now, opened: now, origin: now }
     }
 
     fn now_us(&self) -> u64 {
@@ -97,13 +114,15 @@ impl Checks {
         monitors.expire(now_us, |to, token| doors.send(to, token));
     }
 
-    /// Reads the evidence if it is time or an ICMP error came back; `clock_ms` is the workers' clock.
+    /// Reads all evidence if it is time, else that of endpoints which an ICMP error came back from;
+    /// `clock_ms` is the workers' clock.
     pub(super) fn tick(&mut self, clock_ms: u64) {
-        let alarms = self.evidence.alarms();
-        if alarms != self.alarms || self.looked.elapsed() >= LOOK_EVERY {
-            self.alarms = alarms;
+        let rung = self.evidence.rung(&mut self.heard);
+        if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
-            self.look(clock_ms);
+            self.look(clock_ms, self.monitors.all());
+        } else if !rung.is_empty() {
+            self.look(clock_ms, rung.into_iter());
         }
         if !self.doors.are_open() && self.opened.elapsed() >= OPEN_AGAIN {
             self.opened = Instant::now();
@@ -111,10 +130,10 @@ impl Checks {
         }
     }
 
-    fn look(&mut self, clock_ms: u64) {
+    fn look(&mut self, clock_ms: u64, at: impl Iterator<Item = PeerId>) {
         let now_us = self.now_us();
         let evidence = &self.evidence;
-        self.monitors.look(now_us, |peer| {
+        self.monitors.look(now_us, at, |peer| {
             let account = evidence.account(peer);
             let left_ms = (u64::from(account.leave_alone_ds) * 100).saturating_sub(clock_ms);
             (account, now_us + left_ms * 1_000)
@@ -123,9 +142,9 @@ impl Checks {
 
     /// Goes over to another plan, whose evidence begins anew.
     pub(super) fn adopt(&mut self, plan: Arc<Plan>, evidence: Arc<Evidence>, clock_ms: u64) {
-        self.look(clock_ms);
+        self.look(clock_ms, self.monitors.all());
         self.monitors.adopt(plan, self.now_us());
-        (self.evidence, self.alarms) = (evidence, 0);
+        (self.evidence, self.heard) = (evidence, Vec::new());
     }
 
     /// The vitals, if workers have not been told them yet.

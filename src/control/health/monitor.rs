@@ -8,6 +8,7 @@ use crate::shard::{AVOID_MS, Account};
 
 use super::cause::Cause;
 use super::dice::Dice;
+use super::news::News;
 use super::traffic::{Suspicion, Traffic};
 
 /// One probe is told from another by this: unguessable, the same for its retransmissions.
@@ -20,8 +21,8 @@ pub(super) const SENDINGS: u8 = 3;
 const JITTER: u64 = 16;
 /// ICMP errors start a probe no more often than workers avoid an endpoint for one.
 const ALARM_GAP_US: u64 = AVOID_MS * 1_000;
-/// That the cap keeps an endpoint in is told no more often than this.
-const HELD_TOLD_US: u64 = 60_000_000;
+/// The first probe of an endpoint comes within this time, however long the interval is.
+pub(super) const FIRST_US: u64 = 1_000_000;
 /// When nothing is due.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -35,10 +36,18 @@ pub(super) struct Outward {
     pub(super) closed: bool,
 }
 
+impl Outward {
+    /// Whether calls may go there, as far as it is concerned.
+    pub(super) fn takes_calls(self) -> bool {
+        self.health != Health::Down && !self.standby && !self.closed
+    }
+}
+
 /// What is counted of probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub(super) probes: u64,
+    pub(super) answered: u64,
     pub(super) failed: u64,
     /// Answers that came after their probe had failed.
     pub(super) late: u64,
@@ -86,17 +95,16 @@ pub(super) struct Monitor {
     probe_us: u64,
     alarmed_us: Option<u64>,
     ejection: Option<Ejection>,
-    /// When it was last told that the cap keeps it in.
-    held_us: Option<u64>,
     traffic: Traffic,
     pub(super) cause: Cause,
     pub(super) since_us: u64,
     pub(super) figures: Figures,
+    pub(super) news: News,
 }
 
 impl Monitor {
-    /// Of an endpoint that nothing is known of: its first probe comes within an interval.
-    pub(super) fn new(policy: HealthPolicy, paired: bool, now_us: u64, dice: &mut Dice) -> Self {
+    /// Of an endpoint that nothing is known of: its first probe comes within `within_us`.
+    pub(super) fn new(policy: HealthPolicy, paired: bool, now_us: u64, within_us: u64, dice: &mut Dice) -> Self {
         let mut monitor = Self {
             policy,
             paired,
@@ -111,13 +119,13 @@ impl Monitor {
             probe_us: NEVER,
             alarmed_us: None,
             ejection: None,
-            held_us: None,
             traffic: Traffic::default(),
             cause: Cause::Started,
             since_us: now_us,
             figures: Figures::default(),
+            news: News::default(),
         };
-        monitor.schedule(now_us, dice);
+        monitor.schedule(now_us, within_us, dice);
         monitor
     }
 
@@ -138,12 +146,12 @@ impl Monitor {
         if rescheduled {
             self.flight = None;
             (self.misses, self.alive, self.good, self.refusals) = (0, 0, 0, 0);
-            self.schedule(now_us, dice);
+            self.schedule(now_us, FIRST_US, dice);
         }
     }
 
-    fn schedule(&mut self, now_us: u64, dice: &mut Dice) {
-        let within = u64::from(self.policy.interval_ms) * 1_000;
+    fn schedule(&mut self, now_us: u64, within_us: u64, dice: &mut Dice) {
+        let within = within_us.min(u64::from(self.policy.interval_ms) * 1_000);
         self.probe_us = if self.policy.probe { now_us + dice.below(within) } else { NEVER };
     }
 
@@ -277,6 +285,7 @@ impl Monitor {
             }
             (503, true) => {
                 self.good = 0;
+                self.figures.answered += 1;
                 self.refusals = self.refusals.saturating_add(1);
                 if !self.standby && self.refusals >= self.policy.misses {
                     (self.standby, self.cause) = (true, Cause::Refused);
@@ -286,6 +295,7 @@ impl Monitor {
                 self.lives(Cause::Refused);
             }
             _ => {
+                self.figures.answered += 1;
                 self.refusals = 0;
                 self.good = self.good.saturating_add(1);
                 if self.standby && self.good >= self.policy.answers {
@@ -361,10 +371,6 @@ impl Monitor {
     pub(super) fn pardon(&mut self, now_us: u64) -> bool {
         self.traffic.start_over();
         self.figures.held += 1;
-        let told = self.held_us.is_some_and(|at_us| now_us < at_us + HELD_TOLD_US);
-        if !told {
-            self.held_us = Some(now_us);
-        }
-        !told
+        self.news.held(now_us)
     }
 }

@@ -7,13 +7,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::balance::{Health, HealthPolicy, Intent, Node, NodeId, NodeIx, Plan, SetIx, Vitals};
+use crate::balance::{HealthPolicy, Intent, Node, NodeId, NodeIx, Plan, SetIx, Vitals};
 use crate::packet::PeerId;
 use crate::shard::Account;
 
 use super::cause::Cause;
 use super::dice::Dice;
-use super::monitor::{Monitor, NEVER, Outward, Token};
+use super::monitor::{FIRST_US, Monitor, NEVER, Outward, Token};
 use super::pair::{Halves, Pair, decide};
 use super::tell;
 use super::traffic::Suspicion;
@@ -36,8 +36,8 @@ pub(super) struct Monitors {
     /// Endpoints of which anything was heard since the nodes were last looked at.
     touched: Vec<u16>,
     vitals: Arc<Vitals>,
-    /// By set: whether it takes new calls.
-    takes: Vec<bool>,
+    /// By set: whether one of its nodes takes new calls.
+    filled: Vec<bool>,
     fresh: bool,
     dice: Dice,
 }
@@ -52,7 +52,7 @@ impl Monitors {
             flights: HashMap::new(),
             touched: Vec::new(),
             vitals: Arc::default(),
-            takes: Vec::new(),
+            filled: Vec::new(),
             fresh: false,
             dice: Dice::new(key),
         };
@@ -71,6 +71,9 @@ impl Monitors {
                 }
             }
         }
+        let fresh = plan.endpoints.peers.iter().filter(|addr| !known.contains_key(addr)).count();
+        // One that was added is asked at once; of many, not all are in one instant.
+        let within_us = if fresh > 1 { FIRST_US } else { 0 };
         for (addr, nodes) in plan.endpoints.peers.iter().zip(users) {
             let (policy, paired) = wanted(&plan, &nodes);
             let monitor = match known.remove(addr) {
@@ -78,7 +81,7 @@ impl Monitors {
                     monitor.adopt(policy, paired, now_us, &mut self.dice);
                     monitor
                 }
-                None => Monitor::new(policy, paired, now_us, &mut self.dice),
+                None => Monitor::new(policy, paired, now_us, within_us, &mut self.dice),
             };
             self.ends.push(End { addr: *addr, monitor, nodes });
         }
@@ -89,14 +92,14 @@ impl Monitors {
         let mut before = std::mem::take(&mut self.pairs);
         for node in &plan.nodes {
             if let [Some(primary), Some(backup)] = node.endpoints {
-                let fresh = Pair { active: primary.addr, cause: Cause::Started, since_us: now_us };
+                let fresh = Pair { active: primary.addr, cause: Cause::Started, since_us: now_us, switches: 0 };
                 let kept = before.remove(&node.id).filter(|pair| [primary.addr, backup.addr].contains(&pair.active));
                 self.pairs.insert(node.id, kept.unwrap_or(fresh));
             }
         }
         // By name: a set's place may be another one now.
-        let takes = |name: &str| self.plan.sets.iter().zip(&self.takes).find(|(set, _)| set.name == name);
-        self.takes = plan.sets.iter().map(|set| takes(&set.name).is_none_or(|(_, takes)| *takes)).collect();
+        let filled = |name: &str| self.plan.sets.iter().zip(&self.filled).find(|(set, _)| set.name == name);
+        self.filled = plan.sets.iter().map(|set| filled(&set.name).is_none_or(|(_, filled)| *filled)).collect();
         self.plan = plan;
         self.fresh = true;
         self.settle(now_us);
@@ -139,10 +142,20 @@ impl Monitors {
         true
     }
 
-    /// Looks at what workers testify: `account` tells it of an endpoint, and until when that wants to
-    /// be left alone.
-    pub(super) fn look(&mut self, now_us: u64, account: impl Fn(PeerId) -> (Account, u64)) {
-        for at in 0..self.ends.len() as u16 {
+    /// All endpoints.
+    pub(super) fn all(&self) -> impl Iterator<Item = PeerId> + use<> {
+        (0..self.ends.len() as u16).map(PeerId)
+    }
+
+    /// Looks at what workers testify of some endpoints: `account` tells it, and until when that one wants
+    /// to be left alone.
+    pub(super) fn look(
+        &mut self,
+        now_us: u64,
+        peers: impl Iterator<Item = PeerId>,
+        account: impl Fn(PeerId) -> (Account, u64),
+    ) {
+        for PeerId(at) in peers {
             let (told, left_alone_us) = account(PeerId(at));
             let mut suspicion = None;
             self.touch(at, now_us, |monitor, _, _| suspicion = monitor.observe(now_us, &told, left_alone_us));
@@ -158,7 +171,8 @@ impl Monitors {
     fn judge(&mut self, at: u16, now_us: u64, suspicion: Suspicion) {
         self.settle(now_us);
         let Some(end) = self.ends.get(usize::from(at)) else { return };
-        let held = end.nodes.iter().filter_map(|ix| self.plan.node(*ix)).find(|node| !self.may_go(node, end.addr));
+        let mut nodes = end.nodes.iter().filter_map(|ix| self.plan.node(*ix));
+        let held = nodes.find(|node| !self.may_go(node, end.addr, suspicion.cause));
         if let Some(node) = held.cloned() {
             let (addr, mut news) = (end.addr, false);
             self.touch(at, now_us, |monitor, _, _| news = monitor.pardon(now_us));
@@ -172,12 +186,9 @@ impl Monitors {
     }
 
     /// Whether a node may do without the endpoint at `addr`, by its set's cap.
-    fn may_go(&self, node: &Node, addr: SocketAddr) -> bool {
+    fn may_go(&self, node: &Node, addr: SocketAddr, cause: Cause) -> bool {
         let vitals = &self.vitals;
-        let other = |end: &&crate::balance::Endpoint| {
-            end.addr != addr && vitals.of(end.peer) != Health::Down && !vitals.stands_by(end.peer)
-        };
-        if node.endpoints.iter().flatten().any(|end| other(&end)) || node.refusal(vitals).is_some() {
+        if self.other_takes_over(node, addr, cause) || node.refusal(vitals).is_some() {
             return true;
         }
         let Some(set) = self.plan.set(node.set) else { return true };
@@ -189,6 +200,15 @@ impl Monitors {
             out += u64::from(node.refusal(vitals).is_some());
         }
         (out + 1) * 100 <= all * u64::from(set.policy.health.ejected_max_percent)
+    }
+
+    /// Whether calls of a pair go to its other half as soon as the one at `addr` is out.
+    fn other_takes_over(&self, node: &Node, addr: SocketAddr, cause: Cause) -> bool {
+        let Some(end) = node.endpoints.iter().flatten().find(|end| end.addr != addr) else { return false };
+        let Some(other) = self.monitor(end.peer).filter(|other| other.outward().takes_calls()) else { return false };
+        let answers = self.plan.set(node.set).map_or(0, |set| set.policy.health.answers);
+        // A silent half is passed over by whoever sends; for a closed one, the pair must be switched.
+        cause == Cause::Unanswered || node.ready(&self.vitals) == Some(*end) || other.has_proved(answers)
     }
 
     /// Lets `change` happen to one monitor, and keeps what hangs on it right.
@@ -209,8 +229,9 @@ impl Monitors {
         if before != after {
             monitor.since_us = now_us;
             self.fresh = true;
+            let news = monitor.news.health(now_us, before.health, after.health);
             for node in end.nodes.iter().filter_map(|ix| self.plan.node(*ix)) {
-                tell::changed(&self.plan, node, end.addr, (before, after), monitor.cause);
+                tell::changed(&self.plan, node, end.addr, (before, after), monitor.cause, news);
             }
         }
         if before != after || flew != flies {
@@ -240,7 +261,8 @@ impl Monitors {
             {
                 vitals.prefer_backup(node.mark, primary.peer);
             }
-            if self.active(node).is_some_and(|monitor| monitor.outward().closed) {
+            let taker = node.ready(&vitals).and_then(|end| self.monitor(end.peer));
+            if taker.is_some_and(|monitor| monitor.outward().closed) {
                 vitals.close(node.mark);
             }
         }
@@ -257,18 +279,18 @@ impl Monitors {
         let left = if at_backup { other } else { one };
         let cause = if why == Cause::Homing { why } else { left.cause };
         let active = if at_backup { primary.addr } else { backup.addr };
-        self.pairs.insert(node.id, Pair { active, cause, since_us: now_us });
+        let switches = self.pair(node).map_or(0, |pair| pair.switches) + 1;
+        self.pairs.insert(node.id, Pair { active, cause, since_us: now_us, switches });
         self.fresh = true;
         tell::switched(plan, node, active, cause);
     }
 
-    /// Tells of sets that take no new calls any more, or again.
+    /// Tells of sets of which no node takes new calls any more, or one does again.
     fn fill(&mut self, plan: &Plan) {
-        for (set, takes) in plan.sets.iter().zip(&mut self.takes) {
-            let mut nodes = set.members.iter().filter_map(|ix| plan.node(*ix));
-            let now = nodes.any(|node| node.weight > 0 && node.refusal(&self.vitals).is_none());
-            if std::mem::replace(takes, now) != now {
-                tell::filled(&set.name, now);
+        for (set, filled) in plan.sets.iter().zip(&mut self.filled) {
+            let now = set.has_taker(plan, &self.vitals);
+            if std::mem::replace(filled, now) != now {
+                tell::filled(&set.name, now, set.panics(plan, &self.vitals));
             }
         }
     }
@@ -282,7 +304,7 @@ impl Monitors {
     }
 
     pub(super) fn takes_calls(&self, set: SetIx) -> bool {
-        self.takes.get(usize::from(set.0)).copied().unwrap_or(false)
+        self.plan.set(set).is_some_and(|set| set.takes_calls(&self.plan, &self.vitals))
     }
 
     pub(super) fn monitor(&self, peer: PeerId) -> Option<&Monitor> {
@@ -296,13 +318,6 @@ impl Monitors {
     fn at_backup(&self, node: &Node) -> bool {
         let backup = node.endpoints.get(1).copied().flatten();
         backup.is_some_and(|backup| self.pair(node).is_some_and(|pair| pair.active == backup.addr))
-    }
-
-    /// The monitor of the endpoint that a node's calls go to.
-    fn active(&self, node: &Node) -> Option<&Monitor> {
-        let [primary, backup] = node.endpoints;
-        let end = if self.at_backup(node) { backup } else { primary.or(backup) };
-        self.monitor(end?.peer)
     }
 }
 

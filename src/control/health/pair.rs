@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::balance::{Health, HealthPolicy};
+use crate::balance::HealthPolicy;
 
 use super::cause::Cause;
 use super::monitor::Monitor;
@@ -22,16 +22,17 @@ pub(super) struct Pair {
     pub(super) active: SocketAddr,
     pub(super) cause: Cause,
     pub(super) since_us: u64,
+    /// How often they have gone over to another half.
+    pub(super) switches: u64,
 }
 
 /// Whether the calls should go to the other half, and why. `at_backup`: they go to the backup now.
 pub(super) fn decide(halves: &Halves<'_>, at_backup: bool, policy: &HealthPolicy) -> Option<Cause> {
-    let takes = |half: &Monitor| half.outward().health != Health::Down && !half.outward().standby;
     let (active, other) = if at_backup { (halves.backup, halves.primary) } else { (halves.primary, halves.backup) };
-    if !takes(other) {
+    if !other.outward().takes_calls() {
         return None;
     }
-    if !takes(active) && other.has_proved(policy.answers) {
+    if !active.outward().takes_calls() && other.has_proved(policy.answers) {
         return Some(Cause::OtherHalf);
     }
     let home = at_backup && policy.homing > 0 && policy.probe && other.has_proved(policy.homing);

@@ -24,7 +24,7 @@ pub struct Status {
 pub struct SetStatus {
     /// Its name.
     pub name: String,
-    /// Whether any of its nodes takes new calls.
+    /// Whether new calls get a node: one takes them, or they are sent to one that does not (`panic`).
     pub takes_calls: bool,
     /// Its nodes.
     pub nodes: Vec<NodeStatus>,
@@ -43,7 +43,8 @@ pub struct NodeStatus {
     pub intent: &'static str,
     /// Free words of the operator.
     pub labels: Vec<(String, String)>,
-    /// Why it takes no new calls: `stopped`, `draining`, `down`, `closed`, `unresolved`; none if it does.
+    /// Why it takes no new calls: `stopped`, `draining`, `down`, `closed`, `unresolved`, `avoided`; none if
+    /// it does.
     pub refusal: Option<&'static str>,
     /// The endpoint that its calls go to.
     pub active: Option<SocketAddr>,
@@ -51,10 +52,14 @@ pub struct NodeStatus {
     pub active_since_s: Option<u64>,
     /// Of a pair: why it is so.
     pub active_cause: Option<&'static str>,
+    /// Of a pair: how often its calls have gone over to the other half.
+    pub switches: Option<u64>,
     /// Calls being set up that are bound to it.
     pub marks: u64,
     /// About how many dialogs had traffic in the last one to two minutes; told of nodes that drain.
     pub dialogs: Option<u64>,
+    /// For how long they have been counted, seconds: in the first minute or two, not all have been seen.
+    pub dialogs_counted_s: Option<u64>,
     /// Its addresses.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -82,6 +87,8 @@ pub struct EndpointStatus {
     pub rtt_us: Option<u64>,
     /// Probes sent, retransmissions not counted.
     pub probes: u64,
+    /// Probes that were answered in time.
+    pub probes_answered: u64,
     /// Probes that failed.
     pub probes_failed: u64,
     /// Answers to probes that came too late.
@@ -127,19 +134,14 @@ fn node_status(
         weight: node.weight,
         intent: node.intent.word(),
         labels: node.labels.clone(),
-        refusal: node.refusal(monitors.vitals()).map(|refusal| match refusal {
-            Refusal::Stopped => "stopped",
-            Refusal::Draining => "draining",
-            Refusal::Down => "down",
-            Refusal::Closed => "closed",
-            Refusal::Unresolved => "unresolved",
-            Refusal::Avoided => "avoided",
-        }),
+        refusal: node.refusal(monitors.vitals()).map(Refusal::word),
         active: pair.map(|pair| pair.active).or_else(|| ends().next().map(|end| end.addr)),
         active_since_s: pair.map(|pair| seconds(now_us.saturating_sub(pair.since_us))),
         active_cause: pair.map(|pair| pair.cause.label()),
+        switches: pair.map(|pair| pair.switches),
         marks: marks.get(usize::from(node.mark.0)).copied().unwrap_or(0),
         dialogs: dialogs.reduce(|sum, count| sum + count),
+        dialogs_counted_s: ends().filter_map(|end| evidence.dialogs_counted_s(end.peer, clock_ms)).min(),
         endpoints: ends().filter_map(|end| endpoint_status(monitors, now_us, node, end)).collect(),
     }
 }
@@ -158,6 +160,7 @@ fn endpoint_status(monitors: &Monitors, now_us: u64, node: &Node, end: Endpoint)
         ejected_for_s: monitor.ejection().map(|ejection| seconds(ejection.until_us.saturating_sub(now_us))),
         rtt_us: figures.rtt_us,
         probes: figures.probes,
+        probes_answered: figures.answered,
         probes_failed: figures.failed,
         probes_late: figures.late,
         ejections: figures.ejections,

@@ -9,19 +9,22 @@ use crate::balance::{Health, Node, Plan};
 use super::cause::Cause;
 use super::monitor::Outward;
 
-/// An endpoint has changed outwardly.
+/// An endpoint has changed outwardly; `news`: its health is worth telling to all.
 pub(super) fn changed(
     plan: &Plan,
     node: &Node,
     endpoint: SocketAddr,
     (before, after): (Outward, Outward),
     cause: Cause,
+    news: bool,
 ) {
     let (set, name, cause) = (set(plan, node), node.name.as_str(), cause.label());
     if before.health != after.health {
         match after.health {
-            Health::Up => tracing::info!(set, node = name, %endpoint, cause, "node_up"),
-            Health::Probing => tracing::info!(set, node = name, %endpoint, cause, "node_probing"),
+            Health::Up if news => tracing::info!(set, node = name, %endpoint, cause, "node_up"),
+            Health::Up => tracing::debug!(set, node = name, %endpoint, cause, "node_up"),
+            Health::Probing if news => tracing::info!(set, node = name, %endpoint, cause, "node_probing"),
+            Health::Probing => tracing::debug!(set, node = name, %endpoint, cause, "node_probing"),
             Health::Down => tracing::warn!(set, node = name, %endpoint, cause, "node_down"),
         }
     }
@@ -48,12 +51,14 @@ pub(super) fn held(plan: &Plan, node: &Node, endpoint: SocketAddr, cause: Cause)
     tracing::warn!(set, node = node.name, %endpoint, cause, "ejection_held");
 }
 
-/// A set takes no new calls any more, or again.
-pub(super) fn filled(set: &str, takes: bool) {
+/// No node of a set takes new calls any more, or one does again; `panics`: they are sent to all of them
+/// all the same.
+pub(super) fn filled(set: &str, takes: bool, panics: bool) {
+    let calls = if panics { "sent_all_the_same" } else { "refused" };
     if takes {
         tracing::info!(set, "set_filled");
     } else {
-        tracing::error!(set, "set_empty");
+        tracing::error!(set, calls, "set_empty");
     }
 }
 

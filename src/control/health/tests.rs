@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::dice::Dice;
-use super::monitor::{Monitor, NEVER, Token};
+use super::monitor::{NEVER, Token};
 use super::monitors::Monitors;
 use super::status::{self, NodeStatus, Status};
 use crate::balance::{
@@ -149,7 +149,7 @@ impl Scene {
     fn look(&mut self) {
         let (plan, accounts) = (self.monitors.plan().clone(), &self.accounts);
         let of = |peer: PeerId| plan.endpoints.peers.get(usize::from(peer.0)).and_then(|addr| accounts.get(addr));
-        self.monitors.look(self.now_us, |peer| of(peer).copied().unwrap_or_default());
+        self.monitors.look(self.now_us, self.monitors.all(), |peer| of(peer).copied().unwrap_or_default());
     }
 
     /// How long until `holds` does, at most `limit_us`.

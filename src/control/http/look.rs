@@ -22,6 +22,9 @@ use crate::control::{Ground, Letter, Question};
 const TURN_TIME: Duration = Duration::from_secs(1);
 /// Between two looks whether all workers have turned.
 const LOOK: Duration = Duration::from_millis(2);
+/// Looks before one counts as stuck: where the whole process was stopped for longer than a turn may
+/// take, nobody had the time.
+const LOOKS_MIN: u32 = 50;
 
 /// What `GET /explain` is asked.
 #[derive(Deserialize)]
@@ -35,18 +38,26 @@ pub(super) struct Asked {
 }
 
 pub(super) async fn healthz(State(office): State<Arc<Office>>) -> Answer {
+    // At once, so that a slow control takes no worker's time.
+    let (view, stuck) = tokio::join!(office.view(), stuck(&office));
+    let control = view.is_some();
+    let status = if control && stuck.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(told(status, &json!({ "control": control, "stuck_workers": stuck })))
+}
+
+/// The workers that do not turn although they are rung.
+async fn stuck(office: &Office) -> Vec<usize> {
     let before: Vec<u64> = office.sight.figures.iter().map(|figures| figures.ledger.turns()).collect();
     let deadline = tokio::time::Instant::now() + TURN_TIME;
-    let view = office.view().await;
+    let mut looks = 0;
     loop {
         let turns = office.sight.figures.iter().zip(&before);
         let stuck: Vec<usize> =
             turns.zip(0..).filter(|((figures, was), _)| figures.ledger.turns() == **was).map(|(_, at)| at).collect();
-        if stuck.is_empty() || tokio::time::Instant::now() >= deadline {
-            let control = view.is_some();
-            let status = if control && stuck.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            return Ok(told(status, &json!({ "control": control, "stuck_workers": stuck })));
+        if stuck.is_empty() || looks >= LOOKS_MIN && tokio::time::Instant::now() >= deadline {
+            return stuck;
         }
+        looks += 1;
         // Again each time: one that was about to sleep when it was rung has not heard it.
         stuck.iter().filter_map(|at| office.sight.posts.get(*at)).for_each(|post| post.nudge());
         tokio::time::sleep(LOOK).await;
@@ -56,11 +67,11 @@ pub(super) async fn healthz(State(office): State<Arc<Office>>) -> Answer {
 pub(super) async fn readyz(State(office): State<Arc<Office>>) -> Answer {
     let view = office.view().await.ok_or_else(silent)?;
     let sets = &view.plan().sets;
-    let ready = sets.iter().any(|set| view.takes_calls(&set.members));
+    let ready = sets.iter().any(|set| view.takes_calls(set));
     let why: Vec<String> = if view.state.draining {
         vec!["draining".to_owned()]
     } else {
-        let idle = sets.iter().filter(|set| !view.takes_calls(&set.members));
+        let idle = sets.iter().filter(|set| !view.takes_calls(set));
         idle.map(|set| format!("no node of set `{}` takes new calls", set.name)).collect()
     };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -70,7 +81,7 @@ pub(super) async fn readyz(State(office): State<Arc<Office>>) -> Answer {
 pub(super) async fn metrics(State(office): State<Arc<Office>>, headers: HeaderMap) -> Answer {
     let view = office.view().await.ok_or_else(silent)?;
     let sockets = office.kernel.lock().unwrap_or_else(PoisonError::into_inner).sample(office.sight.shared.site.ports());
-    let snapshot = Snapshot::new(view, &office.sight, sockets);
+    let snapshot = Snapshot::new(view, &office.sight, office.started_s, sockets);
     let open = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let open = open.is_some_and(|accept| accept.contains("application/openmetrics-text"));
     let failed = |_| Denied(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written".to_owned());

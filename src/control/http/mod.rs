@@ -24,7 +24,7 @@ use tokio::sync::{mpsc as letters, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::metrics::Kernel;
-use super::view::{Sight, View};
+use super::view::{Sight, View, unix_s};
 use super::{Letter, Refusal, Reply, STOPPED};
 
 /// Connections at once; one more ends the oldest.
@@ -103,6 +103,8 @@ pub(super) struct Desk {
 struct Office {
     desk: Desk,
     sight: Sight,
+    /// When the process began to serve, seconds since 1970.
+    started_s: f64,
     kernel: std::sync::Mutex<Kernel>,
 }
 
@@ -120,7 +122,8 @@ impl Desk {
             runtime.block_on(async move {
                 let Ok(sight) = seen.await else { return };
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-                let office = Arc::new(Office { desk: self, kernel: Kernel::default().into(), sight });
+                let started_s = unix_s() - sight.origin.elapsed().as_secs_f64();
+                let office = Arc::new(Office { desk: self, kernel: Kernel::default().into(), sight, started_s });
                 tokio::select! {
                     () = accept(listener, routes::router(office)) => {}
                     _ = ended => {}

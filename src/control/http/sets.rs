@@ -151,7 +151,8 @@ fn set_json(view: &View, set: &NodeSet, marks: &[u64]) -> Value {
     let removed: Vec<&str> = removed.map(|node| node.name.as_str()).collect();
     json!({
         "name": set.name,
-        "takes_calls": view.takes_calls(&set.members),
+        "takes_calls": view.takes_calls(set),
+        "panics": view.panics(set),
         "nodes": nodes,
         "removed": removed,
     })
@@ -171,10 +172,12 @@ fn node_json(view: &View, node: &Node, marks: &[u64]) -> Value {
         "active": view.observed(node).and_then(|status| status.active),
         "active_since_s": view.observed(node).and_then(|status| status.active_since_s),
         "active_cause": view.observed(node).and_then(|status| status.active_cause),
+        "switches": view.observed(node).and_then(|status| status.switches),
         "endpoints": view.endpoints(node),
         "labels": labels,
         "marks": traffic.marks,
         "dialogs": traffic.dialogs,
+        "dialogs_counted_s": traffic.dialogs_counted_s,
         "changed": changed(view, node),
     })
 }

@@ -15,7 +15,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
-use super::view::{Sight, View, unix_s};
+use super::view::{Sight, View};
 pub(super) use kernel::Kernel;
 use kernel::{Process, Queued};
 use rows::Page;
@@ -30,13 +30,13 @@ pub(super) const OPEN: &str = "application/openmetrics-text; version=1.0.0; char
 pub(super) struct Snapshot(Page);
 
 impl Snapshot {
-    pub(super) fn new(view: View, sight: &Sight, queued: Vec<Queued>) -> Self {
+    pub(super) fn new(view: View, sight: &Sight, started_s: f64, queued: Vec<Queued>) -> Self {
         let mut page = Page::default();
         workers::tell(&mut page, &sight.figures);
         nodes::tell(&mut page, &view, &sight.marks());
         instance(&mut page, &view, sight);
         sockets(&mut page, &queued);
-        process(&mut page, &Process::read(), sight);
+        process(&mut page, &Process::read(), started_s);
         Self(page)
     }
 }
@@ -69,6 +69,8 @@ fn instance(page: &mut Page, view: &View, sight: &Sight) {
     for (result, count) in reloads {
         page.counter("sipring_reloads", "Reloads of the file, by result").of(&[("result", result)], count as f64);
     }
+    let help = "New addresses of nodes' names that made no plan; the old ones stay in use";
+    page.counter("sipring_names_refused", help).of(&[], view.reloads.names_refused as f64);
     let (last_s, taken) = view.reloads.last.unwrap_or((0.0, true));
     let help = "When the last reload was tried, seconds since 1970; 0 if there was none";
     page.gauge("sipring_last_reload_timestamp_seconds", help).of(&[], last_s);
@@ -95,8 +97,7 @@ fn sockets(page: &mut Page, queued: &[Queued]) {
     }
 }
 
-fn process(page: &mut Page, process: &Process, sight: &Sight) {
-    let started = unix_s() - sight.origin.elapsed().as_secs_f64();
+fn process(page: &mut Page, process: &Process, started: f64) {
     page.gauge("process_start_time_seconds", "When it was started, seconds since 1970").of(&[], started);
     page.counter("process_cpu_seconds", "CPU time of all threads").of(&[], process.cpu_s);
     page.gauge("process_resident_memory_bytes", "Resident memory").of(&[], process.resident_bytes);

@@ -4,7 +4,7 @@
 
 use super::rows::Page;
 use crate::balance::{Health, Intent, Node};
-use crate::control::health::status::EndpointStatus;
+use crate::control::health::status::{EndpointStatus, Totals};
 use crate::control::view::View;
 
 /// Classes of responses, as the counters order them.
@@ -12,9 +12,10 @@ const CLASSES: [&str; crate::shard::CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx
 
 pub(super) fn tell(page: &mut Page, view: &View, marks: &[u64]) {
     for set in &view.plan().sets {
-        let help = "1 if a node of the set takes new calls";
-        let takes = flag(view.takes_calls(&set.members));
-        page.gauge("sipring_set_takes_calls", help).of(&[("set", &set.name)], takes);
+        let help = "1 if new calls of the set get a node";
+        page.gauge("sipring_set_takes_calls", help).of(&[("set", &set.name)], flag(view.takes_calls(set)));
+        let help = "1 while no node of the set takes new calls, and they are sent to nodes all the same";
+        page.gauge("sipring_set_panics", help).of(&[("set", &set.name)], flag(view.panics(set)));
         for node in set.members.iter().filter_map(|ix| view.plan().node(*ix)) {
             of_node(page, view, marks, &set.name, node);
         }
@@ -39,15 +40,22 @@ fn of_node(page: &mut Page, view: &View, marks: &[u64], set: &str, node: &Node) 
     let traffic = view.traffic(node, marks);
     let help = "Requests at the node that wait for their final response";
     with(&[], page, "sipring_node_marks", help, traffic.marks as f64);
-    if let Some(dialogs) = traffic.dialogs {
-        with(&[], page, "sipring_node_dialogs", "Dialogs whose requests still come for the node", dialogs as f64);
+    let help = "Dialogs of a node that drains whose requests still come; of others they are not counted";
+    with(&[], page, "sipring_node_dialogs", help, known(traffic.dialogs));
+    let help = "For how long they have been counted; before two minutes, not all have been seen";
+    with(&[], page, "sipring_node_dialogs_counted_seconds", help, known(traffic.dialogs_counted_s));
+    let observed = view.observed(node);
+    if let Some(switches) = observed.and_then(|status| status.switches) {
+        let help = "How often the calls of a pair have gone over to its other half";
+        page.counter("sipring_pair_switches", help).of(&labels, switches as f64);
     }
     for end in view.endpoints(node) {
-        of_endpoint(page, &labels, end);
+        let active = observed.is_some_and(|status| status.active == Some(end.address));
+        of_endpoint(page, &labels, end, active);
     }
 }
 
-fn of_endpoint(page: &mut Page, node: &[(&str, &str); 2], end: &EndpointStatus) {
+fn of_endpoint(page: &mut Page, node: &[(&str, &str); 2], end: &EndpointStatus, active: bool) {
     let address = end.address.to_string();
     let [set, name] = *node;
     let labels = [set, name, ("address", address.as_str()), ("role", end.role)];
@@ -62,30 +70,44 @@ fn of_endpoint(page: &mut Page, node: &[(&str, &str); 2], end: &EndpointStatus) 
     page.gauge("sipring_endpoint_closed", help).of(&labels, flag(end.closed));
     let help = "1 while it says that the other half of its pair takes the calls";
     page.gauge("sipring_endpoint_standby", help).of(&labels, flag(end.standby));
-    if let Some(rtt_us) = end.rtt_us {
-        let help = "Round trip of the last probe that was answered at once";
-        page.gauge("sipring_endpoint_probe_rtt_seconds", help).of(&labels, rtt_us as f64 / 1e6);
-    }
-    let probes = [("sent", end.probes), ("failed", end.probes_failed), ("late", end.probes_late)];
-    for (result, count) in probes {
-        let help = "Probes of the address; those that failed, and answers that came too late";
+    page.gauge("sipring_endpoint_active", "1 for the address that the node's calls go to").of(&labels, flag(active));
+    let help = "Round trip of the last probe that was answered at once";
+    page.gauge("sipring_endpoint_probe_rtt_seconds", help).of(&labels, known(end.rtt_us) / 1e6);
+    for (result, count) in [("answered", end.probes_answered), ("failed", end.probes_failed)] {
+        let help = "Probes of the address that are over, by result";
         page.counter("sipring_endpoint_probes", help).of(&with("result", result), count as f64);
     }
-    let traffic = &end.traffic;
-    page.counter("sipring_endpoint_requests", "Requests sent to the address, without ACK")
-        .of(&labels, traffic.requests as f64);
-    page.counter("sipring_endpoint_begun", "Requests that came from the address").of(&labels, traffic.begun as f64);
+    let help = "Answers to probes of the address that had failed by then";
+    page.counter("sipring_endpoint_probes_late", help).of(&labels, end.probes_late as f64);
+    for (result, count) in [("taken", end.ejections), ("held", end.ejections_held)] {
+        let help = "How often its traffic took the address out, or would have but for the set's cap";
+        page.counter("sipring_endpoint_ejections", help).of(&with("result", result), count as f64);
+    }
+    of_traffic(page, &labels, &end.traffic);
+}
+
+fn of_traffic(page: &mut Page, labels: &[(&str, &str); 4], traffic: &Totals) {
+    let [first, second, third, fourth] = *labels;
+    let with = |key: &'static str, word: &'static str| [first, second, third, fourth, (key, word)];
+    let help = "Requests sent to the address, without ACK";
+    page.counter("sipring_endpoint_requests", help).of(labels, traffic.requests as f64);
+    page.counter("sipring_endpoint_begun", "Requests that came from the address").of(labels, traffic.begun as f64);
     for (class, count) in CLASSES.into_iter().zip(traffic.responses) {
         let help = "Responses of the address by class";
         page.counter("sipring_endpoint_responses", help).of(&with("class", class), count as f64);
     }
-    let calls = [("answered", traffic.calls_answered), ("refused_503", traffic.calls_refused)];
-    for (result, count) in calls {
-        let help = "Final responses of the address to INVITE, and 503s among them";
+    let other = traffic.calls_answered.saturating_sub(traffic.calls_refused);
+    for (result, count) in [("refused_503", traffic.calls_refused), ("other", other)] {
+        let help = "Calls that the address gave a final response, by whether that was a 503";
         page.counter("sipring_endpoint_calls", help).of(&with("result", result), count as f64);
     }
     let help = "ICMP errors that came back from the address";
-    page.counter("sipring_endpoint_unreachable", help).of(&labels, traffic.unreachable as f64);
+    page.counter("sipring_endpoint_unreachable", help).of(labels, traffic.unreachable as f64);
+}
+
+/// What is not known is told as such, so that its line is there from the start.
+fn known(value: Option<u64>) -> f64 {
+    value.map_or(f64::NAN, |value| value as f64)
 }
 
 fn flag(holds: bool) -> f64 {

@@ -75,10 +75,8 @@ impl Netlink {
         let of_ip = |(kind, family): &&(u16, u8)| *kind == message::NEW_RULE && message::is_ip(*family);
         let rules = this.dump(message::RULES)?.iter().filter(of_ip).count();
         if rules > RULES_ALWAYS {
-            tracing::warn!(
-                rules,
-                "routing rules beside the kernel's own: next hops are taken from the main table only"
-            );
+            let advice = "next hops are taken from the main table only";
+            tracing::warn!(rules, advice, "routing_rules_ignored");
         }
         Ok(this)
     }
@@ -116,7 +114,7 @@ impl Netlink {
     pub(super) fn renewed(&mut self) -> Option<Arc<Hops>> {
         let before = self.hops.clone();
         if let Err(error) = self.refresh() {
-            tracing::warn!(%error, "the kernel does not tell its routes");
+            tracing::warn!(%error, "next_hops_kept");
         }
         (!Arc::ptr_eq(&before, &self.hops)).then(|| self.hops.clone())
     }

@@ -98,7 +98,8 @@ impl Table {
         let ours = |device: u32| devices.iter().find(|ours| ours.index == device);
         let mut routes: Vec<Route> = Vec::new();
         if self.routes.len() > ROUTES_MAX {
-            tracing::warn!(routes = self.routes.len(), most = ROUTES_MAX, "too many routes: the slow path carries all");
+            let advice = "the slow path carries all";
+            tracing::warn!(routes = self.routes.len(), most = ROUTES_MAX, advice, "routes_too_many");
         } else {
             let of = |route: &RouteTo| {
                 // What a route itself limits is the kernel's to cut.

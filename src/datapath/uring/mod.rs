@@ -19,13 +19,14 @@ use std::time::Duration;
 
 use super::address::Name;
 use super::gate::Gate;
+use super::headers::Headers;
 use super::poll;
 use super::sockets::{Open, SocketId};
 use super::{Batch, Counts, Datapath, Options, STALL, Waker};
 use crate::packet::{Endpoints, Outbox, Packet, Pool, PortId};
 use receive::Came;
 use ring::{Ring, Tag};
-use send::Refused;
+use send::{Queued, Refused};
 use stock::Stock;
 
 /// Calls of one receive at most: one that ends a socket's receiving is followed by one that begins
@@ -41,6 +42,8 @@ pub struct Uring {
     stock: Stock,
     header: Box<libc::msghdr>,
     names: Vec<Name>,
+    /// Of queued trains.
+    headers: Headers,
     gate: Gate,
     /// Read from the ring and not handed up yet.
     came: VecDeque<Came>,
@@ -51,8 +54,7 @@ pub struct Uring {
     leaving: VecDeque<SocketId>,
     /// Sends of the last submission that failed.
     refused: Vec<Refused>,
-    /// Sends in the queue.
-    queued: u64,
+    queued: Queued,
     waker: Waker,
     waker_armed: bool,
     rung: bool,
@@ -84,13 +86,14 @@ impl Uring {
             stock,
             header: Box::new(stock::header()),
             names: vec![Name::NONE; requests],
+            headers: Headers::new(requests),
             gate,
             came: VecDeque::new(),
             starved: VecDeque::new(),
             unarmed: VecDeque::new(),
             leaving: VecDeque::new(),
             refused: Vec::with_capacity(requests),
-            queued: 0,
+            queued: Queued::default(),
             waker,
             waker_armed: false,
             rung: false,
@@ -146,7 +149,7 @@ impl Uring {
                 Tag::Receive { id, port, generation } => {
                     self.came.push_back(Came { id, port, generation, result, flags });
                 }
-                Tag::Send { id, place } => self.refused.push(Refused { id, place, errno: -result }),
+                Tag::Send { id, train } => self.refused.push(Refused { id, train, errno: -result }),
                 Tag::Waker => {
                     self.rung = true;
                     self.waker_armed &= io_uring::cqueue::more(flags);

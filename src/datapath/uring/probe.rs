@@ -18,7 +18,7 @@ use crate::packet::{Pool, PoolOptions, PortId};
 const PATIENCE: Duration = Duration::from_secs(1);
 const SENT: &[u8] = b"probe";
 const RECEIVE: Tag = Tag::Receive { id: 0, port: PortId(0), generation: 0 };
-const SEND: Tag = Tag::Send { id: 0, place: 0 };
+const SEND: Tag = Tag::Send { id: 0, train: 0 };
 
 /// Receives a datagram as the datapath does, and ends receiving.
 pub(super) fn probe() -> io::Result<()> {

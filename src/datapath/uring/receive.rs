@@ -73,7 +73,9 @@ impl Uring {
         open.armed = false;
         let list = if open.fed { &mut self.unarmed } else { &mut self.starved };
         list.push_back(came.id);
-        self.gate.counts.rearmed += u64::from(!open.leaving);
+        let counts = &mut self.gate.counts;
+        let kind = if came.result == -libc::ENOBUFS { &mut counts.starved } else { &mut counts.rearmed };
+        *kind += u64::from(!open.leaving);
         match -came.result {
             libc::ENOBUFS | libc::EAGAIN | libc::ECANCELED => {}
             errno @ (libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL) => {

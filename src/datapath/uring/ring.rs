@@ -27,8 +27,8 @@ pub(super) enum Tag {
     Receive { id: SocketId, port: PortId, generation: u16 },
     /// A receive that was to end had ended already, or could not be ended.
     Cancel { id: SocketId, generation: u16 },
-    /// A packet, by its place in the outbox, was not sent.
-    Send { id: SocketId, place: u32 },
+    /// A train, or a packet by itself, was not sent.
+    Send { id: SocketId, train: u32 },
 }
 
 /// Bits of a socket's place in a tag.
@@ -40,7 +40,7 @@ impl Tag {
             Self::Waker => (0_u64, 0, 0),
             Self::Receive { id, port, generation } => (1, id, u32::from(port.0) << 16 | u32::from(generation)),
             Self::Cancel { id, generation } => (2, id, u32::from(generation)),
-            Self::Send { id, place } => (3, id, place),
+            Self::Send { id, train } => (3, id, train),
         };
         (kind << ID_BITS | u64::from(id)) << 32 | u64::from(rest)
     }
@@ -52,7 +52,7 @@ impl Tag {
         match packed >> (32 + ID_BITS) {
             1 => Self::Receive { id, port: PortId((rest >> 16) as u16), generation: rest as u16 },
             2 => Self::Cancel { id, generation: rest as u16 },
-            3 => Self::Send { id, place: rest },
+            3 => Self::Send { id, train: rest },
             _ => Self::Waker,
         }
     }
@@ -190,7 +190,7 @@ mod tests {
             Tag::Receive { id: 0, port: PortId(0), generation: 0 },
             Tag::Receive { id: (1 << ID_BITS) - 1, port: PortId(u16::MAX), generation: u16::MAX },
             Tag::Cancel { id: 7, generation: 9 },
-            Tag::Send { id: 70_000, place: u32::MAX },
+            Tag::Send { id: 70_000, train: u32::MAX },
         ] {
             assert_eq!(Tag::unpack(tag.pack()), tag);
         }

@@ -1,7 +1,7 @@
 //! Sending: a turn's packets in one submission.
 //!
-//! Queues a send a packet and reads which of them failed; those are sent again by `gate`, one after
-//! the other. Called by the datapath in its `send`. Sends say not to wait, and are never linked,
+//! Queues a send a packet or train and reads which of them failed; those are sent again by `gate`, one
+//! after the other. Called by the datapath in its `send`. Sends say not to wait, and are never linked,
 //! drained or handed to other threads: else the kernel would read packets that are long others'.
 
 use io_uring::{opcode, squeue, types};
@@ -14,8 +14,19 @@ use crate::packet::Outgoing;
 /// A send that failed.
 pub(super) struct Refused {
     pub(super) id: SocketId,
-    pub(super) place: u32,
+    pub(super) train: u32,
     pub(super) errno: i32,
+}
+
+/// What is in the queue.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Queued {
+    /// Sends.
+    sends: usize,
+    datagrams: u64,
+    /// Sends of more than one, and the datagrams in these.
+    trains: u64,
+    rode: u64,
 }
 
 impl Uring {
@@ -33,29 +44,63 @@ impl Uring {
         if !connected && self.gate.outward.is_run(id) {
             return self.gate.send_run(id, 0, sends);
         }
-        while let Some(place) = self.gate.outward.pop(id) {
-            let Some(Outgoing { packet, egress, .. }) = sends.get(place as usize) else { continue };
-            let bytes = packet.bytes();
-            let mut send = opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(libc::MSG_DONTWAIT);
-            if !connected && let Some(name) = self.names.get_mut(self.queued as usize) {
-                let len = name.write(egress.to);
-                send = send.dest_addr((&raw const *name).cast()).dest_addr_len(len);
+        while let Some(train) = self.gate.outward.pop(id) {
+            let count = self.gate.outward.count(train);
+            if count > 1 && self.queued.rode + count > self.headers.len() as u64 {
+                self.flush(sends);
             }
-            let request = send.build().flags(squeue::Flags::SKIP_SUCCESS);
-            // SAFETY: bytes and name stay where they are until `flush` has submitted the request,
+            let request = if count == 1 {
+                self.datagram(fd, train, connected, sends)
+            } else {
+                self.train(fd, train, connected, sends)
+            };
+            let Some(request) = request else {
+                self.gate.counts.send_errors.other += count;
+                continue;
+            };
+            // SAFETY: bytes, names and headers stay where they are until `flush` has submitted the request,
             // and not waiting, the kernel is done with them when the submission returns.
-            let _ = unsafe { self.ring.push(request, Tag::Send { id, place }) };
-            self.queued += 1;
-            if self.ring.is_full() || self.queued as usize == self.names.len() {
+            let _ = unsafe { self.ring.push(request.flags(squeue::Flags::SKIP_SUCCESS), Tag::Send { id, train }) };
+            self.queued.sends += 1;
+            self.queued.datagrams += count;
+            if count > 1 {
+                self.queued.trains += 1;
+                self.queued.rode += count;
+                self.gate.note_trains(id, 1);
+            }
+            if self.ring.is_full() || self.queued.sends == self.names.len() {
                 self.flush(sends);
             }
         }
     }
 
+    /// The send of a single datagram.
+    #[inline]
+    fn datagram(&mut self, fd: types::Fd, train: u32, connected: bool, sends: &[Outgoing]) -> Option<squeue::Entry> {
+        let Outgoing { packet, egress, .. } = self.gate.outward.first(train, sends)?;
+        let bytes = packet.bytes();
+        let mut send = opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(libc::MSG_DONTWAIT);
+        if !connected && let Some(name) = self.names.get_mut(self.queued.sends) {
+            let len = name.write(egress.to);
+            send = send.dest_addr((&raw const *name).cast()).dest_addr_len(len);
+        }
+        Some(send.build())
+    }
+
+    /// The send of several at once.
+    fn train(&mut self, fd: types::Fd, train: u32, connected: bool, sends: &[Outgoing]) -> Option<squeue::Entry> {
+        let outward = &self.gate.outward;
+        let to = (!connected).then_some(outward.first(train, sends)?.egress.to);
+        let datagrams = outward.packets(train, sends).map(|outgoing| outgoing.packet.bytes());
+        self.headers.send_from(self.queued.sends, self.queued.rode as usize, datagrams, to);
+        let header = self.headers.one(self.queued.sends)?;
+        Some(opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32).build())
+    }
+
     /// Submits what is queued; counts what was sent, and sends again what was not for the error of
     /// an earlier one.
     pub(super) fn flush(&mut self, sends: &[Outgoing]) {
-        let queued = std::mem::take(&mut self.queued);
+        let Queued { sends: queued, mut datagrams, mut trains, mut rode } = std::mem::take(&mut self.queued);
         if queued == 0 {
             return;
         }
@@ -66,11 +111,19 @@ impl Uring {
             self.fault = Some(format!("the ring takes no sends: {error}"));
         }
         if self.fault.is_some() {
-            self.gate.counts.send_errors.other += queued;
+            self.gate.counts.send_errors.other += datagrams;
             return;
         }
         self.reap();
-        self.gate.counts.sent += queued - self.refused.len() as u64;
+        for refused in &self.refused {
+            let count = self.gate.outward.count(refused.train);
+            datagrams -= count;
+            trains -= u64::from(count > 1);
+            rode -= if count > 1 { count } else { 0 };
+        }
+        self.gate.counts.sent += datagrams;
+        self.gate.counts.trains += trains;
+        self.gate.counts.train_datagrams += rode;
         if !self.refused.is_empty() {
             self.send_again(sends);
         }
@@ -81,10 +134,12 @@ impl Uring {
         // Backwards, since each goes in front of its socket's run.
         for at in (0..self.refused.len()).rev() {
             match self.refused.get(at) {
-                Some(Refused { errno: libc::EAGAIN, .. }) => self.gate.counts.send_errors.full += 1,
-                Some(Refused { id, place, .. }) => {
+                Some(Refused { errno: libc::EAGAIN, train, .. }) => {
+                    self.gate.counts.send_errors.full += self.gate.outward.count(*train);
+                }
+                Some(Refused { id, train, .. }) => {
                     self.gate.counts.retried += 1;
-                    self.gate.outward.put_back(*id, *place);
+                    self.gate.outward.put_back(*id, *train);
                 }
                 None => {}
             }

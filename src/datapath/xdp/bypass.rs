@@ -97,7 +97,7 @@ impl Bypass {
                 Ok(lanes) => return Ok((this, lanes)),
                 Err(error) => {
                     let why = error.to_string();
-                    tracing::info!(error = why.split(';').next(), "no zero-copy: frames are copied");
+                    tracing::info!(error = why.split(';').next(), "zero_copy_refused");
                 }
             }
         }
@@ -157,7 +157,7 @@ impl Bypass {
                 lane.add(interface.number, socket, self.ring)?;
             }
             if let Err(error) = lane.busy_poll(options.busy_poll_us) {
-                tracing::warn!(%error, "the kernel does not poll inside our calls");
+                tracing::warn!(%error, "busy_poll_refused");
             }
             lanes.push(lane);
         }
@@ -182,7 +182,7 @@ impl Interface {
             XdpMode::Auto => match program.attach(number, Attach::Native) {
                 Ok(link) => (link, Attach::Native),
                 Err(error) => {
-                    tracing::info!(interface = name, %error, "no native XDP: generic");
+                    tracing::info!(interface = name, %error, "native_xdp_refused");
                     (program.attach(number, Attach::Generic).map_err(failed)?, Attach::Generic)
                 }
             },
@@ -204,11 +204,8 @@ fn warn_of_others(name: &str, ours: &[u32]) {
     let all = device::queues(name).unwrap_or(0);
     let others: Vec<u32> = (0..all).filter(|queue| !ours.contains(queue)).collect();
     if !others.is_empty() {
-        tracing::warn!(
-            interface = name,
-            ?others,
-            "queues without a worker: what comes by them takes the slow path; as many queues as workers are right"
-        );
+        let advice = "what comes by them takes the slow path; as many queues as workers are right";
+        tracing::warn!(interface = name, queues = ?others, advice, "queues_unserved");
     }
 }
 

@@ -86,8 +86,8 @@ impl Xdp {
         pool: &'static Pool,
         waker: Waker,
     ) -> io::Result<Self> {
-        // What goes to nodes bypasses its sockets: connected ones would gain nothing.
-        let slow = Mmsg::open(&Options { connected_max: 0, ..options.clone() }, pool, waker)?;
+        // What goes to nodes bypasses its sockets: connected ones would gain nothing, nor would trains.
+        let slow = Mmsg::open(&Options { connected_max: 0, trains: false, ..options.clone() }, pool, waker)?;
         lane.fds().try_for_each(|fd| slow.watch_too(fd))?;
         let dscp = xdp.dscp.min(63);
         let this = Self {

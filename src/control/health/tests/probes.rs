@@ -165,3 +165,36 @@ fn a_starved_machine_on_which_everybody_is_late_loses_no_node() {
     }
     assert!([A, B, C].iter().all(|addr| scene.health(addr) == Health::Down), "the dead are found all the same");
 }
+
+#[test]
+fn what_is_new_is_probed_within_a_second_and_one_that_was_added_at_once() {
+    let slow = HealthPolicy { interval_ms: 600_000, ..fast() };
+    let mut scene = Scene::new(THREE, slow);
+    scene.does(A, Does::Nothing);
+    scene.pass(S);
+    assert!([A, B, C].iter().all(|addr| !scene.sent_to(addr).is_empty()), "however long the interval is");
+    scene.until(S, |scene| scene.health(A) == Health::Down).unwrap();
+    let more: &[(&str, &[&str])] = &[("a", &[A]), ("b", &[B]), ("c", &[C]), ("d", &["10.0.0.4:5060"])];
+    let to_b = scene.sent_to(B).len();
+    scene.monitors.adopt(plan(spec(more, slow)), scene.now_us);
+    scene.pass(MS);
+    assert_eq!(scene.sent_to("10.0.0.4:5060").len(), 1);
+    scene.pass(10 * S);
+    assert_eq!(scene.sent_to(B).len(), to_b, "who is known keeps its interval");
+}
+
+#[test]
+fn probes_that_are_over_were_answered_or_failed() {
+    let mut scene = Scene::new(THREE, fast());
+    scene.does(B, Does::Answer(503));
+    scene.pass(10 * S);
+    scene.does(A, Does::Nothing);
+    scene.pass(10 * S);
+    for name in ["a", "b", "c"] {
+        let end = &scene.node(name).endpoints[0];
+        let over = end.probes_answered + end.probes_failed;
+        assert!(over <= end.probes && over + 1 >= end.probes, "{end:?}");
+    }
+    let of = |name: &str| (scene.node(name).endpoints[0].probes_answered, scene.node(name).endpoints[0].probes_failed);
+    assert!(of("a").0 > 30 && of("a").1 > 30 && of("b").0 == 0 && of("c").1 == 0);
+}

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn an_icmp_error_is_settled_by_a_probe_at_once_and_kills_nobody_alone() {
     let mut scene = Scene::new(THREE, HealthPolicy { interval_ms: 60_000, ..fast() });
-    scene.pass(61 * S);
+    scene.pass(30 * S);
     let before = scene.sent_to(A).len();
     scene.account(A).unreachable += 1;
     scene.look();
@@ -60,8 +60,8 @@ fn silence_to_requests_takes_a_node_out_only_after_enough_of_them_and_long_enoug
 #[test]
 fn silence_makes_a_probe_before_it_takes_a_node_out() {
     let mut scene = Scene::new(THREE, HealthPolicy { interval_ms: 600_000, ..fast() });
+    scene.pass(2 * S);
     scene.does(A, Does::Nothing);
-    scene.pass(S);
     scene.account(A).requests += 10;
     let took = scene.until(S, |scene| scene.health(A) == Health::Down).unwrap();
     assert!(took < 800 * MS, "{took}");
@@ -166,8 +166,18 @@ fn what_goes_to_a_dead_node_all_the_same_does_not_keep_it_out_when_it_returns() 
 }
 
 #[test]
-fn that_the_cap_keeps_a_node_in_is_told_once_a_minute_however_often_it_does() {
-    let mut monitor = Monitor::new(fast(), false, 0, &mut Dice::new([1; 16]));
-    let told = (0..180).filter(|second| monitor.pardon(second * S)).count();
-    assert_eq!((told, monitor.figures.held), (3, 180));
+fn a_set_that_sends_calls_to_the_dead_takes_calls() {
+    for (use_all_when_down, wanted) in [(true, true), (false, false)] {
+        let mut scene = Scene::new(THREE, fast());
+        let mut spec = spec(THREE, fast());
+        spec.sets[0].policy.use_all_when_down = use_all_when_down;
+        scene.monitors.adopt(plan(spec.clone()), 0);
+        [A, B, C].into_iter().for_each(|addr| scene.does(addr, Does::Nothing));
+        scene.pass(3 * S);
+        assert_eq!(scene.refusal("a"), Some(Refusal::Down));
+        assert_eq!(scene.status().sets[0].takes_calls, wanted);
+        spec.sets[0].nodes.iter_mut().for_each(|node| node.intent = Intent::Drain);
+        scene.monitors.adopt(plan(spec), scene.now_us);
+        assert!(!scene.status().sets[0].takes_calls, "nobody is meant to serve");
+    }
 }
