@@ -38,11 +38,11 @@ pub(super) fn find(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> L
 #[inline(always)]
 pub(super) fn stop(view: impl View, at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
     let bits = stop(Lane::new(view.chunk(at)?)).bits();
-    // What follows is a loop of its own: as a part of one the first step would cost as much as all others.
+    // What follows has code of its own: inlined it saves a few instructions and costs more time.
     if bits != 0 { Some(at + bits.trailing_zeros() as usize) } else { stop_on(view, at + WIDTH, stop) }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn stop_on(view: impl View, mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
     loop {
         let bits = stop(Lane::new(view.chunk(at)?)).bits();
@@ -60,7 +60,7 @@ pub(super) fn far_stop(view: impl View, at: usize, stop: impl Fn(Broad) -> Broad
     if bits != 0 { Some(at + bits.trailing_zeros() as usize) } else { far_stop_on(view, at + 2 * WIDTH, stop) }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn far_stop_on(view: impl View, mut at: usize, stop: impl Fn(Broad) -> Broad) -> Option<usize> {
     loop {
         let bits = stop(Broad::new(view.chunk(at)?)).bits();
