@@ -2,13 +2,18 @@
 //!
 //! Every option with its unit; what it leaves out has the defaults of a plan. Starts nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod running;
+
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::flow::Flow;
-use crate::plan::{Carrier, Interfaces, Load, Plan};
+use crate::plan::{Load, Plan};
+use crate::sources;
+
+pub use running::RunningArgs;
 
 /// Loads a SIP server or balancer with calls, and measures it.
 #[derive(Debug, Parser)]
@@ -91,7 +96,7 @@ pub struct PartyArgs {
     /// Hosts of request-URIs, taken in turn: ADDRESS:PORT [default: --to; of node-call: --answer-at]
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     pub target: Vec<SocketAddr>,
-    /// User of request-URIs [default: the flow's name, by which `answer` knows what to do]
+    /// User of request-URIs, not of register [default: the flow's name, by which `answer` knows what to do]
     #[arg(long, value_name = "USER")]
     pub callee: Option<String>,
     /// User of From, and of registrations
@@ -123,9 +128,9 @@ pub struct AnsweringArgs {
     /// How calls are answered, whatever their request-URI asks for
     #[arg(long, value_name = "FLOW")]
     pub answer_as: Option<Flow>,
-    /// Pause between 180 and the final response, milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub ring_ms: u64,
+    /// Pause between 180 and the final response, milliseconds; in a search also of callees elsewhere [default: 0]
+    #[arg(long, value_name = "MS")]
+    pub ring_ms: Option<u64>,
     /// Answer INVITE with 100 first
     #[arg(long)]
     pub trying: bool,
@@ -138,59 +143,6 @@ pub struct AnsweringArgs {
     /// Ask of who registers that they know this password
     #[arg(long, value_name = "TEXT")]
     pub registrar_password: Option<String>,
-}
-
-/// How it runs.
-#[derive(Clone, Debug, Args)]
-pub struct RunningArgs {
-    /// Worker threads, pinned nowhere
-    #[arg(long, value_name = "THREADS", default_value_t = 1, conflicts_with = "cpus")]
-    pub workers: usize,
-    /// Cpus by number, one worker pinned to each
-    #[arg(long, value_name = "CPU", value_delimiter = ',')]
-    pub cpus: Vec<usize>,
-    /// What carries packets
-    #[arg(long, value_enum, default_value_t)]
-    pub datapath: Carrier,
-    /// Interfaces to bypass the kernel at, with --datapath xdp; several times or with commas
-    #[arg(long, value_name = "NAME", value_delimiter = ',', required_if_eq("datapath", "xdp"))]
-    pub interface: Vec<String>,
-    /// Queue of the interfaces; what comes by others takes the kernel's way
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "interface")]
-    pub queue: u32,
-    /// How long to look for frames before sleeping, microseconds
-    #[arg(long, value_name = "US", default_value_t = 0, requires = "interface")]
-    pub busy_poll_us: u32,
-    /// Calls of one worker under way at once, both sides counted; more are held back
-    #[arg(long, value_name = "CALLS", default_value_t = 200_000)]
-    pub concurrent_max: usize,
-    /// Address to write into Via and Contact in place of the one bound (behind NAT)
-    #[arg(long, value_name = "IP")]
-    pub transport_ip: Option<IpAddr>,
-    /// Timer T1, milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 500)]
-    pub t1_ms: u64,
-    /// Timer T2, milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 4_000)]
-    pub t2_ms: u64,
-    /// Leave out the checks of what comes back
-    #[arg(long)]
-    pub no_checks: bool,
-    /// Never sleep: answers are seen a little earlier, for the whole of a cpu
-    #[arg(long)]
-    pub spin: bool,
-    /// Datagrams received or sent by one system call
-    #[arg(long, value_name = "PACKETS", default_value_t = 64)]
-    pub batch: usize,
-    /// Kernel buffers of a socket, bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
-    pub buffers: usize,
-    /// Print the result as JSON, one line
-    #[arg(long)]
-    pub json: bool,
-    /// No live line
-    #[arg(long)]
-    pub quiet: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -267,13 +219,27 @@ impl CallArgs {
     /// # Errors
     /// What is wrong with it.
     pub fn plan(&self, flow: Flow) -> Result<Plan, String> {
+        match self.answering.ring_ms {
+            Some(_) if self.answering.answer_at.is_empty() => Err(of_no_use("--ring-ms")),
+            _ => self.plan_any(flow),
+        }
+    }
+
+    /// As [`Self::plan`], with callees elsewhere that may be said to ring.
+    fn plan_any(&self, flow: Flow) -> Result<Plan, String> {
         let Self { to, amount, party, answering, running } = self;
+        if flow == Flow::Register && party.callee.is_some() {
+            return Err("a registration has no callee: --callee has no place here, --user may be right".to_owned());
+        }
+        if let (true, Some(option)) = (answering.answer_at.is_empty(), answering.first_given()) {
+            return Err(of_no_use(option));
+        }
         let unbounded = amount.calls.is_none() && amount.seconds.is_none();
         let node_call = flow == Flow::NodeCall && party.target.is_empty();
         let mut plan = Plan {
             flow: Some(flow),
             to: *to,
-            from: party.sockets(*to, running.cpus()?.len())?,
+            from: sources::spread(&party.from, party.count(), *to, running.cpus()?.len())?,
             targets: if node_call { answering.answer_at.clone() } else { party.target.clone() },
             callee: party.callee.clone(),
             load: match amount.window {
@@ -298,81 +264,55 @@ impl CallArgs {
     }
 }
 
-impl PartyArgs {
-    /// One address for each socket.
-    fn sockets(&self, to: SocketAddr, workers: usize) -> Result<Vec<SocketAddr>, String> {
-        let any: IpAddr = match to {
-            _ if to.ip().is_loopback() => to.ip(),
-            SocketAddr::V4(_) => route(to).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-            SocketAddr::V6(_) => route(to).unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
-        };
-        let own = if any.is_loopback() && any.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { any };
-        let from = if self.from.is_empty() { vec![SocketAddr::new(own, 0)] } else { self.from.clone() };
-        let count = match self.sources {
-            _ if self.one_source => 1,
-            Some(count) => usize::from(count),
-            None => from.len().max(workers),
-        };
-        if count < from.len() {
-            return Err(format!("{count} sources are fewer than the {} addresses of --from", from.len()));
+fn of_no_use(option: &str) -> String {
+    format!("{option} is of an answering side, and this process has none: --answer-at has to name its addresses")
+}
+
+impl CapacityArgs {
+    /// The plan of a search, whose rates and times are not in it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn plan(&self) -> Result<Plan, String> {
+        let AmountArgs { rate, window, calls, seconds } = &self.call.amount;
+        if rate.is_some() || window.is_some() || calls.is_some() || seconds.is_some() {
+            return Err(
+                "a search chooses rates and times itself: --rate, --window, --calls and --seconds have no place \
+                        here, --start-rate, --rate-max and --step-seconds do"
+                    .to_owned(),
+            );
         }
-        let fixed = from.iter().any(|from| from.port() != 0);
-        if fixed && count > from.len() {
-            // From a port given, ports are counted upwards.
-            return (0..count)
-                .zip(from.iter().cycle())
-                .map(|(index, from)| {
-                    let port = u16::try_from(index / self.from.len()).ok().and_then(|up| from.port().checked_add(up));
-                    port.map(|port| SocketAddr::new(from.ip(), port)).ok_or_else(|| "ports beyond 65535".to_owned())
-                })
-                .collect();
-        }
-        Ok(from.into_iter().cycle().take(count).collect())
+        self.call.plan_any(self.flow)
     }
 }
 
-/// The local address from which the kernel would send to `to`.
-fn route(to: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(to).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+impl PartyArgs {
+    /// Sockets asked for.
+    fn count(&self) -> Option<usize> {
+        if self.one_source { Some(1) } else { self.sources.map(usize::from) }
+    }
 }
 
 impl AnsweringArgs {
+    /// An option that says how to answer, whatever `answer_at` says.
+    fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("--answer-as", self.answer_as.is_some()),
+            ("--trying", self.trying),
+            ("--no-ringing", self.no_ringing),
+            ("--answer-limit", self.answer_limit.is_some()),
+            ("--registrar-password", self.registrar_password.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+    }
+
     fn complete(&self, plan: &mut Plan) {
         plan.answer_as = self.answer_as;
-        plan.ring = Duration::from_millis(self.ring_ms);
+        plan.ring = Duration::from_millis(self.ring_ms.unwrap_or(0));
         plan.trying = self.trying;
         plan.ringing = !self.no_ringing;
         plan.answer_limit = self.answer_limit;
         plan.registrar = self.registrar_password.clone();
-    }
-}
-
-impl RunningArgs {
-    fn cpus(&self) -> Result<Vec<Option<usize>>, String> {
-        match (self.cpus.as_slice(), self.workers) {
-            ([], 0) => Err("0 workers do nothing; 1 or more is right".to_owned()),
-            ([], workers) => Ok(vec![None; workers]),
-            (cpus, _) => Ok(cpus.iter().copied().map(Some).collect()),
-        }
-    }
-
-    fn complete(&self, plan: &mut Plan) -> Result<(), String> {
-        plan.cpus = self.cpus()?;
-        plan.carrier = self.datapath;
-        plan.interfaces =
-            Interfaces { names: self.interface.clone(), queue: self.queue, busy_poll_us: self.busy_poll_us };
-        plan.concurrent_max = self.concurrent_max;
-        plan.transport_ip = self.transport_ip;
-        plan.t1 = Duration::from_millis(self.t1_ms);
-        plan.t2 = Duration::from_millis(self.t2_ms);
-        plan.checks = !self.no_checks;
-        plan.spin = self.spin;
-        plan.batch = self.batch;
-        plan.buffers = self.buffers;
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, iter};
@@ -107,8 +107,8 @@ struct Seat {
     options: datapath::Options,
     pool: &'static Pool,
     shared: Arc<Shared>,
-    /// Passed when all sockets are open.
-    open: Arc<Barrier>,
+    /// Says so when all workers are open; closed if one cannot be.
+    gate: mpsc::Receiver<()>,
     origin: Instant,
     ready: mpsc::Sender<Result<(), String>>,
 }
@@ -127,9 +127,9 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
     if plan.carrier == Carrier::Xdp {
         carry::watch(&plan.interfaces, &signpost)?;
     }
-    let shared = Arc::new(Shared { calling, stop: AtomicBool::new(false), live, signpost });
+    let (stop, broken) = (AtomicBool::new(false), AtomicBool::new(false));
+    let shared = Arc::new(Shared { calling, stop, broken, live, signpost });
     let pool = pool(workers, PACKETS + PACKETS_A_BATCH * plan.batch.min(1_024))?;
-    let open = Arc::new(Barrier::new(workers));
     let rules = rules(plan)?;
     let ports: Vec<LocalPort> = (0..)
         .zip(plan.from.iter().chain(&plan.answer_at))
@@ -137,7 +137,7 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
         .collect();
     let (ready, started) = mpsc::channel();
     let origin = origin();
-    let mut threads = Vec::with_capacity(workers);
+    let (mut threads, mut gates, mut fault) = (Vec::with_capacity(workers), Vec::with_capacity(workers), None);
     for (me, own) in D::prepare(plan)?.into_iter().enumerate() {
         let options = datapath::Options {
             ports: ports.clone(),
@@ -151,23 +151,30 @@ fn start_on<D: Backend>(plan: &Plan) -> Result<Running, String> {
             trains: false,
             groups: None,
         };
-        let (shared, open, ready) = (shared.clone(), open.clone(), ready.clone());
+        let (shared, ready, (go, gate)) = (shared.clone(), ready.clone(), mpsc::channel());
         let (plan, rules) = (plan.clone(), rules.clone());
-        let seat = Seat { me, plan, rules, options, pool, shared, open, origin, ready };
+        let seat = Seat { me, plan, rules, options, pool, shared, gate, origin, ready };
         let named = std::thread::Builder::new().name(format!("load-{me}"));
-        let thread = named.spawn(move || sit::<D>(seat, own)).map_err(|error| format!("no thread: {error}"))?;
-        threads.push(thread);
+        match named.spawn(move || sit::<D>(seat, own)) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                fault = Some(format!("no thread for worker {me}: {error}"));
+                break;
+            }
+        }
+        gates.push(go);
     }
     drop(ready);
-    match started.into_iter().find_map(Result::err) {
-        None => Ok(Running { plan: plan.clone(), shared, threads }),
-        Some(text) => {
-            shared.stop.store(true, Ordering::Relaxed);
-            shared.calling.store(0, Ordering::Release);
-            threads.into_iter().for_each(|thread| drop(thread.join()));
-            Err(text)
-        }
+    if let Some(text) = fault.or_else(|| started.into_iter().find_map(Result::err)) {
+        // Whoever waits at a closed gate leaves, and what it had open is free again.
+        drop(gates);
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+        return Err(text);
     }
+    for gate in gates {
+        let _ = gate.send(());
+    }
+    Ok(Running { plan: plan.clone(), shared, threads })
 }
 
 /// The body of a worker's thread: pinned first, so that what it allocates is near its cpu.
@@ -175,8 +182,8 @@ fn sit<D: Backend>(seat: Seat, own: D::Own) -> io::Result<Done> {
     let opened = open::<D>(&seat, own);
     let _ = seat.ready.send(opened.as_ref().map(|_| ()).map_err(Clone::clone));
     drop(seat.ready);
-    seat.open.wait();
     let (datapath, agent) = opened.map_err(io::Error::other)?;
+    seat.gate.recv().map_err(|_| io::Error::other("another worker cannot be opened"))?;
     let start_ns = clock_ns(seat.origin);
     let time_ns = seat.plan.time.map(|time| time.as_nanos() as u64);
     let (place, workers) = (seat.me as u64, seat.plan.cpus.len() as u64);
@@ -253,7 +260,7 @@ fn pin(cpu: usize) -> Result<(), String> {
     Err(format!("a worker cannot be pinned to cpu {cpu}; one of: {}", list.join(", ")))
 }
 
-fn rules(plan: &Plan) -> Result<Rules, String> {
+pub(crate) fn rules(plan: &Plan) -> Result<Rules, String> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
     let mut digits = [0; 16];
@@ -316,6 +323,6 @@ fn descriptors(sockets: u64) -> Result<(), String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the origin that all workers count their time from")]
-fn origin() -> Instant {
+pub(crate) fn origin() -> Instant {
     Instant::now()
 }

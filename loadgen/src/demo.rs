@@ -177,7 +177,8 @@ impl Net {
             "# The balancer of `cargo demo`; sipring.toml in the sources explains every key.\n\
              [[listener]]\nname = \"edge\"\nbind = \"{}\"\nset = \"cluster\"\n\n\
              [[node_side]]\nbind = \"{}\"\nports = \"{FIRST_PORT}-{}\"\n\n\
-             [[set]]\nname = \"cluster\"\n{nodes}\n\
+             [[set]]\nname = \"cluster\"\n# All nodes are one thread of this process: what stalls one stalls all.\npanic = \"use_all\"\n{nodes}\n\
+             [health]\ntimeout_ms = 800\n\n\
              [admin]\nbind = \"{}\"\n",
             self.edge(),
             self.node_side(),

@@ -74,7 +74,9 @@ impl<'a> Params<'a> {
         while let Some((name, behind)) = rest.split_once('=') {
             let behind = behind.trim_start();
             let (value, next) = match behind.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"')?,
+                Some(quoted) => {
+                    quoted_end(quoted).and_then(|end| Some((quoted.get(..end)?, quoted.get(end + 1..)?)))?
+                }
                 None => behind.split_at(behind.find(',').unwrap_or(behind.len())),
             };
             pairs.push((name.trim_matches([' ', ',', '\t', '\r', '\n']), value.trim()));
@@ -86,6 +88,17 @@ impl<'a> Params<'a> {
     fn value(&self, name: &str) -> Option<&'a str> {
         self.pairs.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
+}
+
+/// Where the quote is that ends a quoted string: the first that is not escaped. What stands before it is
+/// used as it is written, escapes and all.
+fn quoted_end(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })
 }
 
 /// What the response is computed from.
@@ -133,7 +146,8 @@ pub(crate) fn answer(bytes: &[u8], message: &Message, code: u16, request: &Reque
         let Some((algorithm, sess)) = Algorithm::parse(params.value("algorithm").unwrap_or_default()) else { continue };
         let (Some(realm), Some(nonce)) = (params.value("realm"), params.value("nonce")) else { continue };
         let offered = params.value("qop").map(|all| all.split(',').any(|one| one.trim() == "auth"));
-        if offered == Some(false) {
+        // A session key takes a cnonce, which only qop brings along.
+        if offered == Some(false) || (sess && offered.is_none()) {
             continue;
         }
         let user = request.number.map_or_else(|| request.user.to_owned(), |n| format!("{}{n:06}", request.user));
@@ -265,7 +279,22 @@ mod tests {
         let unknown = "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=SHA-512-256";
         assert_eq!(line(unknown, &request), None);
         assert_eq!(line("WWW-Authenticate: Basic realm=\"r\"", &request), None);
+        let keyless = "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=MD5-sess";
+        assert_eq!(line(keyless, &request), None, "a session key without qop has no cnonce");
+        assert!(line(&format!("{keyless}, qop=\"auth\""), &request).is_some());
         let both = format!("{unknown}\r\nWWW-Authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=MD5");
         assert!(line(&both, &request).unwrap().contains("username=\"u000007\""));
+    }
+
+    #[test]
+    fn an_escaped_quote_ends_no_value() {
+        let request = Request { method: "GET", uri: "/", user: "u", number: None, password: "p", client_nonce: b"c" };
+        let challenge = r#"WWW-Authenticate: Digest realm="a \"b\", nonce=\"x\" c\\", nonce="n""#;
+        let line = line(challenge, &request).unwrap();
+        assert!(line.contains(r#"realm="a \"b\", nonce=\"x\" c\\", nonce="n", uri"#), "{line}");
+        // By hand: MD5 of MD5(u:REALM:p):n:MD5(GET:/), escapes included.
+        let secret = hex(&Md5::digest(r#"u:a \"b\", nonce=\"x\" c\\:p"#));
+        let wanted = hex(&Md5::digest(format!("{secret}:n:{}", hex(&Md5::digest("GET:/")))));
+        assert!(line.contains(&format!("response=\"{wanted}\"")), "{line}");
     }
 }

@@ -7,11 +7,11 @@
 mod agent;
 /// The highest rate that holds a stated loss and latency.
 pub mod capacity;
-/// The workers: each on its cpu, all started or none; what they counted together.
 /// What carries packets, and what that needs besides sockets.
 mod carry;
 /// The command line.
 pub mod cli;
+/// The workers: each on its cpu, all started or none; what they counted together.
 pub mod crew;
 /// A balancer, three nodes and calls in one process, to look at.
 pub mod demo;
@@ -25,9 +25,11 @@ mod pace;
 pub mod plan;
 /// What a run has found, as text and as JSON.
 pub mod report;
+/// Which sockets calls begin at.
+mod sources;
 /// What one worker counts.
 pub mod tally;
-/// A run with its live line and signals.
+/// Runs with their live line and signals.
 pub mod watch;
 /// The messages.
 mod wire;

@@ -164,11 +164,12 @@ impl Report {
         }
     }
 
-    /// Whether every call went as its flow says, with no message that must not be.
+    /// Whether every call went as its flow says, none that was answered had to be given up, and no message
+    /// came that must not be.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let calls = &self.calls;
-        calls.lost + calls.failed + calls.held_back + self.wrong == 0
+        calls.lost + calls.failed + calls.held_back + calls.abandoned + self.wrong == 0
     }
 
     /// Calls of all begun that did not go as they should.
@@ -206,7 +207,8 @@ impl Calls {
             failed: tally.failed_in_all(),
             failed_by_code: by_code,
             held_back: tally.held_back,
-            started_per_second: if beginning > 0.0 { tally.started as f64 / beginning } else { 0.0 },
+            // From the first to the last, there is one gap fewer than calls.
+            started_per_second: if beginning > 0.0 { tally.started.saturating_sub(1) as f64 / beginning } else { 0.0 },
             answered: tally.answered,
             abandoned: tally.abandoned,
             over_limit: tally.over_limit,
@@ -333,5 +335,18 @@ fn time(us: f64) -> String {
         format!("{:.1} ms", us / 1e3)
     } else {
         format!("{:.2} s", us / 1e6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_a_second_are_counted_by_the_gaps_between_them() {
+        for (started, beginning, wanted) in [(3, 0.02, 100.0), (1, 0.02, 0.0), (1, 0.0, 0.0), (0, 0.0, 0.0)] {
+            let calls = Calls::new(&Tally { started, ..Tally::default() }, &[], beginning);
+            assert!((calls.started_per_second - wanted).abs() < 1e-9, "{started}: {}", calls.started_per_second);
+        }
     }
 }

@@ -120,6 +120,10 @@ impl Odd {
     }
 }
 
+/// Nodes that a worker tells apart besides its own, and what the others are called together.
+const NODES_MAX: usize = 256;
+const OTHERS: &str = "other";
+const OTHERS_KEY: u64 = u64::MAX;
 /// Examples of wrong messages that a worker keeps.
 const EXAMPLES_MAX: usize = 5;
 /// Bytes of a message that an example shows.
@@ -171,6 +175,8 @@ pub struct Tally {
     /// How much later than intended calls were begun, nanoseconds.
     pub lag: Histogram<u64>,
     pub nodes: Vec<NodeTally>,
+    /// How many of them are not its own.
+    pub(crate) met: usize,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -208,6 +214,7 @@ impl Default for Tally {
             latency: std::array::from_fn(|_| histogram()),
             lag: histogram(),
             nodes: Vec::new(),
+            met: 0,
         }
     }
 }
@@ -242,13 +249,29 @@ impl Tally {
         }
     }
 
-    /// The place of the node with this key, named when it is seen first.
+    /// The place of the node with this key, named when it is seen first. Whoever changes its address
+    /// with each call is no new node beyond a bound.
     pub(crate) fn node(&mut self, key: u64, name: impl FnOnce() -> String) -> u16 {
         let place = self.nodes.iter().position(|node| node.key == key).unwrap_or_else(|| {
-            self.nodes.push(NodeTally { key, name: name(), ..NodeTally::default() });
-            self.nodes.len() - 1
+            if self.met == NODES_MAX {
+                return self.place(OTHERS_KEY, OTHERS);
+            }
+            self.met += 1;
+            self.place(key, &name())
         });
         u16::try_from(place).unwrap_or(u16::MAX)
+    }
+
+    /// A node of this process.
+    pub(crate) fn own_node(&mut self, key: u64, name: &str) {
+        self.place(key, name);
+    }
+
+    fn place(&mut self, key: u64, name: &str) -> usize {
+        self.nodes.iter().position(|node| node.key == key).unwrap_or_else(|| {
+            self.nodes.push(NodeTally { key, name: name.to_owned(), ..NodeTally::default() });
+            self.nodes.len() - 1
+        })
     }
 
     /// Calls that ended with a code that their flow does not have.
@@ -284,8 +307,8 @@ impl Tally {
         }
         let _ = self.lag.add(&other.lag);
         for node in &other.nodes {
-            let place = self.node(node.key, || node.name.clone());
-            if let Some(sum) = self.nodes.get_mut(usize::from(place)) {
+            let place = self.place(node.key, &node.name);
+            if let Some(sum) = self.nodes.get_mut(place) {
                 sum.calls += node.calls;
                 sum.requests += node.requests;
             }

@@ -24,8 +24,6 @@ const SLEEP_MAX: Duration = Duration::from_millis(20);
 const ANSWERING_SLEEP_MAX: Duration = Duration::from_millis(200);
 /// How often live figures are written.
 const LIVE_EVERY_NS: u64 = 50_000_000;
-/// How long answering legs may retransmit when all callers are done.
-const SETTLE_NS: u64 = 2_000_000_000;
 
 /// What the threads of a run share.
 #[derive(Debug)]
@@ -34,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) calling: AtomicUsize,
     /// Begin no more.
     pub(crate) stop: AtomicBool,
+    /// With `stop`: a worker cannot go on, and the others need not wait for it.
+    pub(crate) broken: AtomicBool,
     pub(crate) live: Vec<Live>,
     /// Next hops, for a datapath that finds them itself.
     pub(crate) signpost: Arc<Signpost>,
@@ -137,7 +137,12 @@ impl<D: Datapath> Worker<D> {
     pub(crate) fn run(mut self) -> io::Result<(Done, D)> {
         let cpu = thread_cpu();
         while !self.over() {
-            self.turn()?;
+            if let Err(error) = self.turn() {
+                let shared = &self.parts.shared;
+                shared.broken.store(true, Ordering::Relaxed);
+                shared.stop.store(true, Ordering::Release);
+                return Err(error);
+            }
         }
         self.write_live();
         let counts = *self.datapath.counts();
@@ -205,7 +210,10 @@ impl<D: Datapath> Worker<D> {
     /// Whether this worker and all others are done.
     fn over(&mut self) -> bool {
         let Parts { pace, agent, shared, until_ns, .. } = &mut self.parts;
-        let stop = shared.stop.load(Ordering::Relaxed);
+        let stop = shared.stop.load(Ordering::Acquire);
+        if stop && shared.broken.load(Ordering::Relaxed) {
+            return true;
+        }
         let Some(pace) = pace else { return stop || self.now_ns >= *until_ns };
         if stop {
             pace.stop();
@@ -218,7 +226,7 @@ impl<D: Datapath> Worker<D> {
         if shared.calling.load(Ordering::Acquire) > 0 {
             return false;
         }
-        !agent.unsettled() || self.now_ns > ended_ns + SETTLE_NS
+        !agent.unsettled() || self.now_ns > ended_ns.saturating_add(agent.settles_ns())
     }
 
     fn write_live(&self) {
@@ -254,4 +262,77 @@ pub(crate) fn clock_ns(origin: Instant) -> u64 {
 fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use sipring::datapath::Waker;
+    use sipring::packet::{Endpoints, Packet, PoolOptions};
+
+    use super::*;
+    use crate::crew::{origin, rules};
+    use crate::plan::{Load, Plan};
+
+    /// Nothing comes; or the descriptor has gone bad.
+    struct Fake {
+        bad: bool,
+        counts: Counts,
+    }
+
+    impl Datapath for Fake {
+        fn recv(&mut self, _: &mut Batch, _: Option<Duration>) -> io::Result<()> {
+            if self.bad { Err(io::Error::other("gone bad")) } else { Ok(()) }
+        }
+
+        fn send(&mut self, _: &mut Outbox) {}
+
+        fn take(&mut self) -> Option<Packet> {
+            None
+        }
+
+        fn apply(&mut self, _: &Endpoints) {}
+
+        fn waker(&self) -> Waker {
+            Waker::new().unwrap()
+        }
+
+        fn counts(&self) -> &Counts {
+            &self.counts
+        }
+    }
+
+    #[test]
+    fn a_worker_that_cannot_go_on_keeps_nobody_waiting() {
+        let pool: &'static Pool = Pool::new(&PoolOptions { slots: 64, threads: 2 }).unwrap();
+        let shared = Arc::new(Shared {
+            calling: AtomicUsize::new(2),
+            stop: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            live: vec![Live::default(), Live::default()],
+            signpost: Arc::default(),
+        });
+        let origin = origin();
+        let worker = |me: usize| {
+            let parts = Parts {
+                me,
+                agent: Agent::new(me as u8, rules(&Plan::default()).unwrap(), Vec::new()),
+                // Both have calls to begin for an hour.
+                pace: Some(Pace::new(Load::Rate(1.0), Some(7_200), None, 0, me as u64, 2)),
+                until_ns: u64::MAX,
+                pool,
+                batch: 1,
+                spin: true,
+                origin,
+                shared: shared.clone(),
+            };
+            Worker::new(Fake { bad: me == 0, counts: Counts::default() }, parts)
+        };
+        let (good, bad) = (worker(1), worker(0));
+        let (ended, end) = mpsc::channel();
+        std::thread::spawn(move || ended.send(good.run().map(|(done, _)| done.tally.ok)));
+        assert_eq!(bad.run().map(|_| ()).unwrap_err().to_string(), "gone bad");
+        assert_eq!(end.recv_timeout(Duration::from_secs(10)).unwrap().unwrap(), 0);
+    }
 }

@@ -11,7 +11,8 @@
 
 mod rig;
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use clap::CommandFactory;
 use rig::Net;
@@ -50,7 +51,8 @@ fn the_json_has_the_fields_of_schema_1() {
     let net = Net::new();
     let at = net.edge().to_string();
     let output =
-        load(&["call", "--to", &at, "--answer-at", &at, "--calls", "20", "--rate", "100", "--json", "--quiet"]);
+        // A machine with other things to do is late, and nothing is sent again for that.
+        load(&["call", "--to", &at, "--answer-at", &at, "--calls", "20", "--rate", "100", "--t1-ms", "5000", "--json", "--quiet"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let value = json(&output);
     assert_eq!((&value["schema"], &value["flow"]), (&1.into(), &"call".into()));
@@ -126,6 +128,17 @@ fn what_makes_no_sense_is_refused_with_what_would_be_right() {
         (&["call", "--to", "127.0.0.1:5060", "--from", "::1"], "another family"),
         (&["call", "--to", "127.0.0.1:5060", "--cpus", "4000"], "cannot be pinned to cpu 4000"),
         (&["answer"], "--at"),
+        (&["call", "--to", "127.0.0.1:5060", "--ring-ms", "0"], "--ring-ms is of an answering side"),
+        (&["call", "--to", "127.0.0.1:5060", "--trying"], "--trying is of an answering side"),
+        (&["call", "--to", "127.0.0.1:5060", "--no-ringing"], "--no-ringing is of an answering side"),
+        (&["call", "--to", "127.0.0.1:5060", "--answer-as", "busy"], "--answer-at has to name its addresses"),
+        (&["call", "--to", "127.0.0.1:5060", "--answer-limit", "5"], "--answer-at has to name its addresses"),
+        (&["register", "--to", "127.0.0.1:5060", "--registrar-password", "x"], "--answer-at has to name its addresses"),
+        (&["register", "--to", "127.0.0.1:5060", "--callee", "x"], "--callee has no place here"),
+        (&["capacity", "--to", "127.0.0.1:5060", "--rate", "5"], "--start-rate"),
+        (&["capacity", "--to", "127.0.0.1:5060", "--window", "5"], "--start-rate"),
+        (&["capacity", "--to", "127.0.0.1:5060", "--calls", "5"], "--start-rate"),
+        (&["capacity", "--to", "127.0.0.1:5060", "--seconds", "5"], "--step-seconds"),
     ] {
         let output = load(args);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -162,6 +175,10 @@ fn the_demo_loses_nothing_and_says_where_to_look() {
     assert!(text.contains("0 lost, 0 failed: every call went as it should"), "{text}");
     assert!(text.contains("packets/s") && text.contains("sipring.toml") && text.contains("README.md"), "{text}");
     assert!(text.contains("1000 started"), "{text}");
+    // Its nodes are one thread: if that is held up, all three are, and none is a better choice.
+    let file = text.split_whitespace().find(|word| word.ends_with("/sipring.toml")).unwrap();
+    let config = std::fs::read_to_string(file).unwrap();
+    assert!(config.contains("panic = \"use_all\"") && config.contains("timeout_ms = 800"), "{config}");
 }
 
 #[test]
@@ -174,21 +191,47 @@ fn two_demos_run_at_once() {
     }
 }
 
+/// Interrupts the program when it says `word`; what it has printed then.
+fn interrupted(args: &[&str], word: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sipring-load"));
+    let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said: Vec<String> = lines.map(Result::unwrap).take_while(|line| !line.contains(word)).collect();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success(), "{said:?}");
+    child.wait_with_output().unwrap()
+}
+
 #[test]
 fn a_signal_ends_a_run_in_order() {
     let net = Net::new();
     let at = net.edge().to_string();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sipring-load"));
-    command.args(["call", "--to", &at, "--answer-at", &at, "--seconds", "600", "--rate", "50", "--json"]);
-    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let call = ["call", "--to", &at, "--answer-at", &at, "--seconds", "600", "--rate", "50", "--json"];
     // The first live line: calls are under way.
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.as_mut().unwrap()), &mut line).unwrap();
-    assert!(line.contains("calls +"), "{line}");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
+    let output = interrupted(&call, "calls +");
     assert!(output.status.success());
     let value = json(&output);
     assert_eq!(value["calls"]["started"], value["calls"]["ok"]);
     assert!(value["calls"]["ok"].as_u64().unwrap() > 10);
+}
+
+#[test]
+fn a_signal_ends_a_search_with_what_it_has_found() {
+    let net = Net::new();
+    let at = net.edge().to_string();
+    let search = ["capacity", "--to", &at, "--answer-at", &at, "--step-seconds", "1.5", "--start-rate", "50", "--json"];
+    // A machine with other things to do is late, and the step holds all the same.
+    let patient = ["--loss-max", "100", "--p99-max-ms", "60000", "--t1-ms", "5000"];
+    let output = interrupted(&[&search[..], &patient[..]].concat(), ": holds");
+    assert_eq!(output.status.code(), Some(1), "nothing was confirmed");
+    let value = json(&output);
+    assert_eq!(
+        (&value["limited_by"], &value["rate"], &value["confirmed"]),
+        (&"signal".into(), &0.0.into(), &Value::Null)
+    );
+    assert!(value["held"].as_f64().unwrap() > 0.0, "{value}");
+    assert!(!value["steps"].as_array().unwrap().is_empty(), "{value}");
+    // While a step is under way, it has its live lines.
+    let search = ["capacity", "--to", &at, "--answer-at", &at, "--step-seconds", "60", "--json"];
+    let output = interrupted(&search, "calls +");
+    assert_eq!((&json(&output)["limited_by"], &json(&output)["steps"]), (&"signal".into(), &Value::Array(Vec::new())));
 }

@@ -16,7 +16,8 @@ use sipring_load::crew;
 use sipring_load::flow::Flow;
 use sipring_load::plan::{Load, Plan};
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 /// Requests arrive from as many addresses as asked for, each in its turn, with Via and Contact that name it.
 #[test]
@@ -62,10 +63,17 @@ fn calls_from_many_sockets_stay_whole() {
 #[test]
 fn an_address_that_is_taken_is_named_and_nothing_is_left_running() {
     let net = Net::new();
-    let taken = std::net::UdpSocket::bind(net.at(1, 5060)).unwrap();
     let plan = Plan { answer_at: vec![net.at(1, 5060)], ..net.plan(Flow::Call, net.edge()) };
-    let error = crew::run(&plan).map(|_| ()).unwrap_err();
-    assert!(error.contains(&net.at(1, 5060).to_string()), "{error}");
+    let taken = std::net::UdpSocket::bind(net.at(1, 5060)).unwrap();
+    // One of two workers has it, and the other has all it wants.
+    for workers in [1, 2] {
+        let from = net.sources(workers);
+        let plan = Plan { from, cpus: vec![None; workers], ..plan.clone() };
+        let (told, error) = mpsc::channel();
+        std::thread::spawn(move || told.send(crew::run(&plan).map(|_| ()).unwrap_err()));
+        let error = error.recv_timeout(Duration::from_secs(10)).expect("nobody waits for a worker that is not there");
+        assert!(error.contains(&net.at(1, 5060).to_string()), "{error}");
+    }
     drop(taken);
     assert_clean(&crew::run(&Plan { calls: Some(3), ..plan }).unwrap(), 3);
 }

@@ -65,7 +65,7 @@ impl Agent {
             let user = uri::parse_in(bytes, message.uri()).and_then(|uri| uri.user).unwrap_or_default();
             Flow::by_user(user).unwrap_or(Flow::Call)
         });
-        let Some(slot) = self.legs.begin() else {
+        let Some(slot) = self.legs.begin(0, 1) else {
             self.tally.held_back += 1;
             return;
         };
@@ -169,12 +169,24 @@ impl Agent {
             return self.say(packet, asked, Method::Cancel, NO_CALL, out);
         }
         let pending = leg.round == 0 && matches!(leg.step, Step::Waiting | Step::Ringing);
-        self.say(packet, asked, Method::Cancel, OK, out);
+        self.say_cancelled(slot, packet, asked, out);
         if pending && let Some(leg) = self.legs.at(slot) {
             leg.step = Step::Refusing;
             self.begin_timers(slot);
             self.send_final(slot, out);
         }
+    }
+
+    /// The answer to CANCEL has the To tag that those to its INVITE have (RFC 3261 9.2).
+    fn say_cancelled(&mut self, slot: u32, packet: &Packet, asked: &Asked<'_>, out: &mut Outbox) {
+        let Some(leg) = self.legs.at(slot) else { return };
+        let Some(spot) = self.spots.get(usize::from(leg.port.0)).and_then(Option::as_ref) else { return };
+        let tag = own_tag(&self.rules.run, &leg.digits, spot);
+        send(out, packet.port, asked.reply_to(), self.rules.to, |text| {
+            text.str(OK);
+            asked.write(&tag, false, text);
+            text.bytes(NO_BODY);
+        });
     }
 
     /// A request within a dialog of ours.

@@ -12,15 +12,12 @@ use super::check::{self, Fits};
 use super::leg::{Found, Side, Step};
 use super::number::{LegId, NODE_DIGITS, Tag};
 use super::{Agent, method_of, node_key, send};
-use crate::digest;
 use crate::flow::Flow;
 use crate::tally::{Kind, Odd};
 use crate::wire::dialog::From;
-use crate::wire::stencil::Fill;
+use crate::wire::stencil::{Fill, USER_DIGITS};
 use crate::wire::{self, NO_BODY};
 
-/// Tries of a first request, credentials included.
-const TRIES_MAX: u32 = 3;
 /// CANCEL is answered; the INVITE that it cancels is.
 const CANCEL_ANSWERED: u8 = 1;
 const INVITE_ANSWERED: u8 = 2;
@@ -29,8 +26,11 @@ impl Agent {
     /// Begins a call that should have begun at `intended_ns`; false if there is no place for it.
     pub(crate) fn begin(&mut self, intended_ns: u64, out: &mut Outbox) -> bool {
         let (Some(flow), false) = (self.rules.flow, self.sources.is_empty()) else { return false };
-        let Some(slot) = self.legs.begin() else { return false };
         let turn = self.begun as usize;
+        let ways = self.rules.targets.len().max(1);
+        let target = (turn % ways) as u32;
+        // Its number alone tells the request-URI, when the place has another use already.
+        let Some(slot) = self.legs.begin(target, ways as u32) else { return false };
         self.begun += 1;
         let source = self.sources.get(turn % self.sources.len()).copied();
         let Some(spot) = source.and_then(|port| self.spots.get(usize::from(port.0))?.as_ref()) else { return false };
@@ -40,7 +40,7 @@ impl Agent {
         leg.method = flow.method();
         (leg.port, leg.hop) = (spot.port, self.rules.to);
         (leg.seq, leg.invite_seq, leg.tx) = (1, 1, 1);
-        leg.target = (turn % self.rules.targets.len().max(1)) as u32;
+        leg.target = target;
         leg.user = (turn as u64 % u64::from(self.rules.users.max(1))) as u32;
         leg.intended_ns = intended_ns;
         leg.call_hash = check::own_call_id(&leg.digits, &spot.call_id_tail);
@@ -60,7 +60,8 @@ impl Agent {
         send(out, leg.port, leg.hop, self.rules.to, |text| {
             text.str(leg.method.name());
             text.str(target);
-            let fill = Fill { leg: &leg.digits, tx: leg.tx, seq: leg.seq, user: leg.user, extra: &leg.kept };
+            let fill =
+                Fill { leg: &leg.digits, tx: leg.tx, seq: leg.seq, user: leg.user, extra: &leg.invite_credentials };
             spot.first.write(&fill, text);
         });
     }
@@ -88,18 +89,23 @@ impl Agent {
             text.byte(b' ');
             text.str(method.name());
             text.str("\r\n");
+            if method == Method::Ack {
+                text.bytes(&leg.invite_credentials);
+            }
             text.bytes(NO_BODY);
         });
     }
 
-    /// Sends a request within the dialog. An ACK is to the INVITE last sent.
+    /// Sends a request within the dialog. An ACK is to the INVITE last sent, and bears its credentials
+    /// (RFC 3261 13.2.2.4).
     pub(super) fn send_within(&mut self, slot: u32, method: Method, out: &mut Outbox) {
         let Some(leg) = self.legs.at(slot) else { return };
         let Some(spot) = self.spots.get(usize::from(leg.port.0)).and_then(Option::as_ref) else { return };
         let (seq, tx) = if method == Method::Ack { (leg.invite_seq, leg.ack_tx) } else { (leg.seq, leg.tx) };
-        let (dialog, digits) = (&leg.dialog, &leg.digits);
-        send(out, leg.port, leg.hop, self.rules.to, |text| {
-            dialog.write(method, seq, &spot.via, digits, tx, text);
+        let (port, hop) = (leg.port, leg.hop);
+        send(out, port, hop, self.rules.to, |text| {
+            leg.dialog.write(method, seq, &spot.via, &leg.digits, tx, text);
+            text.bytes(leg.credentials(method));
             text.bytes(if method == Method::Invite { &spot.offer } else { NO_BODY });
         });
     }
@@ -137,13 +143,16 @@ impl Agent {
             return;
         }
         let (proxy, digits) = (self.rules.to, leg.digits());
+        let user = if self.rules.users > 1 { own_user(bytes, message) } else { 0 };
         let Some(spot) = self.spots.get_mut(usize::from(packet.port.0)).and_then(Option::as_mut) else { return };
-        let Some(target) = self.rules.targets.first() else { return };
+        let Some(target) = self.rules.targets.get(leg.serial as usize % self.rules.targets.len().max(1)) else {
+            return;
+        };
         let tx = message.via.branch.of(bytes).last_chunk::<2>().map_or(1, check::small);
         send(out, packet.port, proxy, proxy, |text| {
             text.str("ACK");
             text.str(target);
-            spot.further.write(&Fill { leg: &digits, tx, seq: message.cseq.number, user: 0, extra: b"" }, text);
+            spot.further.write(&Fill { leg: &digits, tx, seq: message.cseq.number, user, extra: b"" }, text);
             text.str("To: ");
             text.bytes(message.to.line.value.of(bytes));
             text.str("\r\nCSeq: ");
@@ -223,9 +232,9 @@ impl Agent {
     fn last_answer(&mut self, slot: u32, message: &Message, code: u16, bytes: &[u8], out: &mut Outbox) {
         let Some(leg) = self.legs.at(slot) else { return };
         let (kind, took) = (kind(leg.step, leg.method), self.now_ns.saturating_sub(leg.intended_ns));
-        let (step, challenged) = (leg.step, matches!(code, 401 | 407) && leg.seq < TRIES_MAX);
-        if matches!(step, Step::Inviting | Step::Asking) && challenged && self.rules.password.is_some() {
-            return self.try_again(slot, message, code, bytes, out);
+        let step = leg.step;
+        if matches!(code, 401 | 407) && self.challenged(slot, message, code, bytes, out) {
+            return;
         }
         if let Some(kind) = kind {
             self.tally.took(kind, took);
@@ -337,33 +346,13 @@ impl Agent {
         leg.failing = code;
         self.pause(slot, 0, out);
     }
+}
 
-    /// The first request again, with credentials.
-    fn try_again(&mut self, slot: u32, message: &Message, code: u16, bytes: &[u8], out: &mut Outbox) {
-        if method_of(message, bytes) == Method::Invite {
-            self.send_further(slot, Method::Ack, message.to.line.value.of(bytes), out);
-        }
-        let Some(leg) = self.legs.at(slot) else { return };
-        let target = self.rules.targets.get(leg.target as usize).map_or("", |target| target);
-        let request = digest::Request {
-            method: leg.method.name(),
-            uri: target.trim_start().split(' ').next().unwrap_or_default(),
-            user: &self.rules.user,
-            number: (self.rules.users > 1).then_some(leg.user),
-            password: self.rules.password.as_deref().unwrap_or_default(),
-            client_nonce: &leg.digits,
-        };
-        leg.kept.clear();
-        if !digest::answer(bytes, message, code, &request, &mut leg.kept) {
-            return self.finish(slot, Some(code));
-        }
-        leg.seq += 1;
-        leg.invite_seq = leg.seq;
-        leg.tx = leg.tx.wrapping_add(2);
-        leg.proceeding = false;
-        self.begin_timers(slot);
-        self.send_first(slot, out);
-    }
+/// The number of the user that From of a first request of ours names.
+fn own_user(bytes: &[u8], message: &Message) -> u32 {
+    let uri = uri::name_addr_in(bytes, message.from.line.value).and_then(|from| uri::parse_in(bytes, from.uri));
+    let digits = uri.and_then(|uri| uri.user?.last_chunk::<USER_DIGITS>()).copied().unwrap_or_default();
+    digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit & 15))
 }
 
 /// What a final response in this step is the answer to; none if its time tells nothing.

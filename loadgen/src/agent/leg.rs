@@ -101,9 +101,11 @@ pub(crate) struct Leg {
     pub(crate) timer: Option<(Handle, u64)>,
     /// What requests within the dialog are written from.
     pub(crate) dialog: Dialog,
-    /// Of a caller: its credentials, a header line. Of a side that answers: what stands between the
-    /// status line and Contact of its answer to INVITE.
+    /// What stands between the status line and Contact of the answer to the INVITE last answered.
     pub(crate) kept: Vec<u8>,
+    /// Credentials, a header line: of the first request or the INVITE last sent, and of BYE.
+    pub(crate) invite_credentials: Vec<u8>,
+    pub(crate) bye_credentials: Vec<u8>,
 }
 
 impl Leg {
@@ -141,6 +143,8 @@ impl Leg {
             timer: None,
             dialog: Dialog::default(),
             kept: Vec::new(),
+            invite_credentials: Vec::new(),
+            bye_credentials: Vec::new(),
         }
     }
 
@@ -148,9 +152,28 @@ impl Leg {
     fn renew(&mut self, digits: [u8; DIGITS]) {
         let dialog = std::mem::take(&mut self.dialog);
         let kept = std::mem::take(&mut self.kept);
-        *self = Self { serial: self.serial, live: true, digits, dialog, kept, ..Self::new() };
+        let invite_credentials = std::mem::take(&mut self.invite_credentials);
+        let bye_credentials = std::mem::take(&mut self.bye_credentials);
+        *self = Self {
+            serial: self.serial,
+            live: true,
+            digits,
+            dialog,
+            kept,
+            invite_credentials,
+            bye_credentials,
+            ..Self::new()
+        };
         self.dialog.clear();
         self.kept.clear();
+        self.invite_credentials.clear();
+        self.bye_credentials.clear();
+    }
+
+    /// The credentials that a request of this method bears: an ACK those of its INVITE, which may have to be
+    /// acknowledged again after BYE.
+    pub(crate) fn credentials(&mut self, method: Method) -> &mut Vec<u8> {
+        if method == Method::Bye { &mut self.bye_credentials } else { &mut self.invite_credentials }
     }
 
     /// When its timer must fire at the latest.
@@ -170,6 +193,14 @@ pub(crate) enum Found {
     Never,
 }
 
+/// The lowest serial above `last` that leaves `rest` when divided by `ways`; from the lowest of all when
+/// they are used up.
+fn serial_behind(last: u32, rest: u32, ways: u32) -> u32 {
+    let next = last.wrapping_add(1);
+    let ahead = (rest + ways - next % ways) % ways;
+    next.checked_add(ahead).filter(|serial| *serial != 0).unwrap_or(rest + ways)
+}
+
 /// All legs of one worker.
 #[derive(Debug)]
 pub(crate) struct Legs {
@@ -185,8 +216,8 @@ impl Legs {
         Self { worker, legs: Vec::new(), free: Vec::new(), max }
     }
 
-    /// A new leg; none if all places are taken.
-    pub(crate) fn begin(&mut self) -> Option<u32> {
+    /// A new leg, whose serial leaves `rest` when divided by `ways`; none if all places are taken.
+    pub(crate) fn begin(&mut self, rest: u32, ways: u32) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.legs.len() < self.max => {
@@ -197,7 +228,7 @@ impl Legs {
         };
         let worker = self.worker;
         let leg = self.legs.get_mut(slot as usize)?;
-        leg.serial = leg.serial.wrapping_add(1);
+        leg.serial = serial_behind(leg.serial, rest, ways);
         let digits = LegId { worker, slot, serial: leg.serial }.digits();
         leg.renew(digits);
         Some(slot)
@@ -242,5 +273,25 @@ impl Legs {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Leg> {
         self.legs.iter().filter(|leg| leg.live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serials_go_up_and_tell_their_rest() {
+        for (last, rest, ways, wanted) in
+            [(0, 0, 1, 1), (7, 0, 1, 8), (0, 0, 3, 3), (3, 0, 3, 6), (3, 1, 3, 4), (4, 1, 3, 7)]
+        {
+            assert_eq!(serial_behind(last, rest, ways), wanted, "{last} {rest} {ways}");
+        }
+        for last in u32::MAX - 9..=u32::MAX {
+            for rest in 0..7 {
+                let serial = serial_behind(last, rest, 7);
+                assert!(serial != 0 && serial % 7 == rest, "{last} {rest}: {serial}");
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod callee;
 mod caller;
+mod challenged;
 mod check;
 mod leg;
 pub(crate) mod number;
@@ -109,13 +110,15 @@ pub(crate) struct Agent {
 const SCRATCH_BYTES: usize = 16_384;
 /// The longest burst that an answering side's limit lets through, seconds.
 const BURST_S: f64 = 0.05;
+/// Retransmissions at T2 that a run's end waits for.
+const SETTLE_IN_T2: u64 = 8;
 
 impl Agent {
     pub(crate) fn new(worker: u8, rules: Rules, spots: Vec<Option<Spot>>) -> Self {
         let sources = spots.iter().flatten().filter(|spot| !spot.answers).map(|spot| spot.port).collect();
         let mut tally = Tally::default();
         for spot in spots.iter().flatten().filter(|spot| spot.answers) {
-            tally.node(node_key(&spot.key), || spot.address.clone());
+            tally.own_node(node_key(&spot.key), &spot.address);
         }
         Self {
             legs: Legs::new(worker, rules.legs_max),
@@ -150,6 +153,13 @@ impl Agent {
     /// Whether an answering leg still has to send or receive something of its own accord.
     pub(crate) fn unsettled(&self) -> bool {
         self.legs.iter().any(|leg| leg.side == Side::Callee && leg.resend_ms != 0)
+    }
+
+    /// How long answering legs may retransmit when all callers are done: eight times at T2, or until
+    /// they are given up.
+    pub(crate) fn settles_ns(&self) -> u64 {
+        let Rules { t1_ms, t2_ms, timeout_ms, .. } = self.rules;
+        t2_ms.saturating_mul(SETTLE_IN_T2).saturating_add(t1_ms).min(timeout_ms).saturating_mul(1_000_000)
     }
 
     /// Legs of both sides that have not come to their end.

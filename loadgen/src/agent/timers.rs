@@ -153,6 +153,7 @@ impl Agent {
             leg.invite_seq = leg.seq;
         }
         leg.proceeding = false;
+        leg.credentials(method).clear();
         self.begin_timers(slot);
         self.send_within(slot, method, out);
     }

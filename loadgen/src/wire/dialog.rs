@@ -54,6 +54,11 @@ impl Dialog {
         self.tag.of(&self.text)
     }
 
+    /// Where requests are addressed to.
+    pub(crate) fn uri(&self) -> &[u8] {
+        self.uri.of(&self.text)
+    }
+
     /// Whether it is established.
     pub(crate) fn stands(&self) -> bool {
         !self.uri.is_empty()

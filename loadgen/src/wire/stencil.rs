@@ -19,7 +19,7 @@ pub(crate) const USER: char = '\u{4}';
 pub(crate) const EXTRA: char = '\u{5}';
 
 /// Digits of a user's number.
-const USER_DIGITS: usize = 6;
+pub(crate) const USER_DIGITS: usize = 6;
 
 /// What differs from call to call.
 #[derive(Clone, Copy, Debug)]
