@@ -8,10 +8,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use crate::far::{Flow, Pace};
 use crate::harness::TempDir;
+use crate::harness::sys::{self, Signal};
 use crate::scene::{Scene, Times};
 use crate::subject::Subject;
 
@@ -62,17 +62,16 @@ pub(crate) fn take(
     let data = dir.path().join("data");
     let program = fs::read_link(format!("/proc/{}/exe", running.id)).map_err(|error| error.to_string())?;
     let base = base(running.id, &program).ok_or("the program's place in memory is not known")?;
-    let seconds = (times.warm_up + times.measured + Duration::from_millis(500)).as_secs_f64().to_string();
     let mut perf = Command::new("chrt");
-    perf.args(["-f", "60", "perf", "record", "-q", "-e", "cpu-clock", "-F", RATE, "-o"]).arg(&data);
-    perf.args(["-p", &running.id.to_string(), "--", "sleep", &seconds]);
+    // Before the subject, or it would not get to write; it ends when it is told, or when the subject does.
+    perf.args(["-r", "60", "perf", "record", "-q", "-e", "cpu-clock", "-F", RATE, "-o"]).arg(&data);
+    perf.args(["-p", &running.id.to_string()]).stdout(Stdio::null());
     let mut recording = perf.stderr(Stdio::null()).spawn().map_err(|error| format!("perf: {error}"))?;
     let row = scene.measure(&running, pace, Flow::Calls, times);
+    // While the subject lives: perf that is told nothing looks for the end of a dead one on and on.
+    sys::send(recording.id(), false, Signal::Terminate).map_err(|error| error.to_string())?;
+    recording.wait().map_err(|error| error.to_string())?;
     scene.end(running);
-    let recorded = recording.wait().map_err(|error| error.to_string())?;
-    if !recorded.success() {
-        return Err("perf recorded nothing".to_owned());
-    }
     let samples = samples(&data)?;
     let own: Vec<u64> =
         samples.iter().filter(|sample| Path::new(&sample.file) == program).map(|sample| sample.at - base).collect();

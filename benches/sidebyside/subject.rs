@@ -136,8 +136,7 @@ fn sipring(way: Way, scene: &Scene, nodes: &[SocketAddr]) -> Running {
     // The table of nodes is as large as it is in service, and the one worker has the one port that it needs.
     let spec = Spec { set: Vec::new(), worker_ports: 1, ..Spec::new(scene.edge, scene.node_side) }.nodes(nodes);
     let [edge, node_side] = scene.interfaces();
-    let known = std::fs::read_to_string(repository("tuning/cpus.toml")).is_ok_and(|text| text.contains("trains"));
-    let trains = |on: bool| if known { format!("trains = {on}\n") } else { String::new() };
+    let trains = |on: bool| format!("trains = {on}\n");
     let bypass = |more: &str| format!("[xdp]\ninterfaces = [\"{edge}\", \"{node_side}\"]\n{more}");
     let spec = match way {
         Way::Mmsg => spec.datapath("mmsg").tuning(&trains(false)),

@@ -22,6 +22,8 @@ const NEED_WAKEUP: u32 = 1;
 /// Binds while the last owner of a queue is not gone yet.
 const BINDS_MAX: u32 = 1_000;
 const CALLS_MAX: u32 = 128;
+/// How long the kernel may look for frames in one call; any number turns that on.
+const BUSY_US: libc::c_int = 1_000;
 
 /// Memory of the kernel's or of our own, until this goes: a queue stays busy as long as its rings are mapped.
 struct Mapping {
@@ -225,6 +227,27 @@ impl Xsk {
         self.fd.as_raw_fd()
     }
 
+    /// Lets the kernel serve the queue inside our calls.
+    pub(crate) fn poll_busily(&self) -> io::Result<()> {
+        for (option, value) in
+            [(libc::SO_PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, BUSY_US), (libc::SO_BUSY_POLL_BUDGET, 64)]
+        {
+            let len = size_of_val(&value) as libc::socklen_t;
+            // SAFETY: a number and its length.
+            check(unsafe { libc::setsockopt(self.fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), len) })?;
+        }
+        Ok(())
+    }
+
+    /// Has the kernel look for frames.
+    #[inline]
+    pub(crate) fn look(&self) {
+        // SAFETY: no room is passed.
+        unsafe {
+            libc::recvfrom(self.fd(), ptr::null_mut(), 0, libc::MSG_DONTWAIT, ptr::null_mut(), ptr::null_mut());
+        };
+    }
+
     /// Has the kernel send what was put.
     #[inline]
     pub(crate) fn push(&mut self) {
@@ -258,10 +281,7 @@ impl Xsk {
             self.fill.put(frame);
         }
         if count > 0 && self.fill.submit() {
-            // SAFETY: no room is passed.
-            unsafe {
-                libc::recvfrom(self.fd(), ptr::null_mut(), 0, libc::MSG_DONTWAIT, ptr::null_mut(), ptr::null_mut());
-            };
+            self.look();
         }
     }
 }

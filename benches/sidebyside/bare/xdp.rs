@@ -1,7 +1,6 @@
 //! The bare forwarder over AF_XDP: frames of two links in one area, changed where they lie, under headers made beforehand.
 //!
-//! Sleeps in poll when there is nothing at either link, or asks it on and on: a thread that never calls the kernel is
-//! taken off its cpu from time to time, whatever its priority.
+//! Sleeps in poll when there is nothing at either link, or has the kernel look for frames on and on.
 
 #![expect(unsafe_code, reason = "poll(2)")]
 
@@ -58,6 +57,10 @@ pub(super) fn forward(script: &Script, map: &Map, busy: bool) -> io::Result<()> 
     let to_nodes: Vec<Headers> = script.nodes.iter().map(to_node).collect::<io::Result<_>>()?;
     let watch = |socket: &Xsk| libc::pollfd { fd: socket.fd(), events: libc::POLLIN, revents: 0 };
     let mut watched = [watch(&of_edge), watch(&of_nodes)];
+    if busy {
+        of_edge.poll_busily()?;
+        of_nodes.poll_busily()?;
+    }
     super::ready();
     loop {
         let requests = carry(&mut of_edge, &mut of_nodes, &mut frames, |slot, start, len| {
@@ -68,10 +71,16 @@ pub(super) fn forward(script: &Script, map: &Map, busy: bool) -> io::Result<()> 
             let (start, len) = map.response(slot, start, len);
             (start, len, &to_client)
         });
-        if requests + responses == 0 {
-            let wait_ms = if busy { 0 } else { -1 };
-            // SAFETY: an array and its length.
-            unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, wait_ms) };
+        match (requests + responses, busy) {
+            (0, true) => {
+                of_edge.look();
+                of_nodes.look();
+            }
+            (0, false) => {
+                // SAFETY: an array and its length.
+                unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, -1) };
+            }
+            _ => {}
         }
     }
 }
