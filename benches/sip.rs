@@ -77,7 +77,7 @@ fn scans(criterion: &mut Criterion) {
     });
     criterion.bench_function("uri/host_ip", |bench| bench.iter(|| uri::host_ip(black_box(b"198.51.100.20"))));
     let bye = within_dialog("BYE");
-    let route = scan(bye.as_bytes(), &watch).route;
+    let route = *scan(bye.as_bytes(), &watch).route();
     criterion.bench_function("values/route, taken apart", |bench| {
         bench.iter(|| {
             let bytes = black_box(bye.as_bytes());

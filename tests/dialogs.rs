@@ -40,6 +40,44 @@ fn invite(rig: &mut Rig) -> (Outcome, SocketAddr) {
     (sent, to)
 }
 
+/// However long the start line is and wherever the Route lines stand, the rest of a request is changed alike.
+#[test]
+fn the_front_of_a_request_is_changed_alike_whatever_its_shape() {
+    let mut rig = Rig::new();
+    let (sent, _) = invite(&mut rig);
+    let routes = routes(&sent, true);
+    let vias = [
+        ("192.0.2.50:5060;branch=z9hG4bKx", "192.0.2.50:5060;branch=z9hG4bKx"),
+        ("192.0.2.50:5060;branch=z9hG4bKx;rport", "192.0.2.50:5060;branch=z9hG4bKx;rport=5060;received=192.0.2.50"),
+        ("192.0.2.50:5060;rport;branch=z9hG4bKx", "192.0.2.50:5060;rport=5060;branch=z9hG4bKx;received=192.0.2.50"),
+        ("10.9.9.9;branch=z9hG4bKx", "10.9.9.9;branch=z9hG4bKx;received=192.0.2.50;rport=5060"),
+    ];
+    let far = format!("Subject: {}\r\n", "y".repeat(1_500));
+    let fronts = ["VR", "RV", "VFR", "FVR", "V"];
+    let lay = |front: &str, via: &str, routes: &str| -> String {
+        front
+            .chars()
+            .map(|part| match part {
+                'V' => format!("Via: SIP/2.0/UDP {via}\r\n"),
+                'R' => routes.to_owned(),
+                _ => far.clone(),
+            })
+            .collect()
+    };
+    for ((via, told), front) in vias.iter().flat_map(|via| fronts.map(|front| (via, front))) {
+        for length in [1, 40, 200, 300, 2_000] {
+            let rest = "From: <sip:alice@example.org>;tag=a1\r\nTo: <sip:bob@example.org>;tag=b1\r\n\
+                        Call-ID: c1@192.0.2.50\r\nCSeq: 2 BYE\r\nContent-Length: 0\r\n\r\n";
+            let start = format!("BYE sip:{}@10.0.0.11:5060 SIP/2.0\r\n", "x".repeat(length));
+            let text = format!("{start}{}Max-Forwards: 70\r\n{rest}", lay(front, via, &routes));
+            let passed = rig.from_client(&text).text();
+            let behind = passed.strip_prefix(&start).and_then(|passed| passed.split_once(";rport\r\n")).unwrap();
+            assert!(behind.0.starts_with("Via: SIP/2.0/UDP 10.0.0.1:507"), "{passed}");
+            assert_eq!(behind.1, format!("{}Max-Forwards: 69\r\n{rest}", lay(front, told, "")), "{front} {length}");
+        }
+    }
+}
+
 #[test]
 fn a_call_from_the_edge_goes_to_one_node_and_its_responses_come_home() {
     let mut rig = Rig::new();

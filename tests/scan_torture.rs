@@ -119,7 +119,7 @@ fn white_space_and_folds_are_seen_through() {
     assert_eq!(vias.len(), 3);
     assert_eq!(vias[2].span.of(&bytes), b"SIP  /    2.0   / UDP  192.168.255.111   ; branch=\r\n z9hG4bK30239");
     assert!(vias[1].first_in_line && !vias[1].last_in_line && vias[2].last_in_line);
-    let contact = message.contact.first.value.of(&bytes);
+    let contact = message.contact().first.value.of(&bytes);
     let found = uri::name_addr(contact).unwrap();
     assert_eq!(found.display.of(contact), br#""Quoted string \"\"""#);
     assert_eq!(uri::param(found.params.of(contact), b"Q"), Some(Some(&b"0.33"[..])));
@@ -144,8 +144,8 @@ fn unusual_but_legal_characters_pass() {
 fn escapes_are_not_undone_in_names() {
     let (bytes, message) = scanned("esc02");
     assert_eq!(message.method(), Some(Method::Unknown));
-    assert_eq!(message.contact.count, 2);
-    assert_eq!(values(&bytes, &message.contact, Header::Contact, &Watch::NONE).count(), 2);
+    assert_eq!(message.contact().count, 2);
+    assert_eq!(values(&bytes, message.contact(), Header::Contact, &Watch::NONE).count(), 2);
     let (bytes, message) = scanned("semiuri");
     assert_eq!(uri::parse(message.uri().of(&bytes)).unwrap().user, Some(&b"user;par=u%40example.net"[..]));
     let (bytes, message) = scanned("esc01");

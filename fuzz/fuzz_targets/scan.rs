@@ -11,12 +11,12 @@ fn check(bytes: &[u8], watch: &Watch, message: &Message) {
     }
     let lists = [
         (&message.vias, Header::Via),
-        (&message.route, Header::Route),
-        (&message.record_route, Header::RecordRoute),
-        (&message.contact, Header::Contact),
-        (&message.path, Header::Path),
-        (&message.supported, Header::Supported),
-        (&message.watched[0], Header::Watched(0)),
+        (message.route(), Header::Route),
+        (message.record_route(), Header::RecordRoute),
+        (message.contact(), Header::Contact),
+        (message.path(), Header::Path),
+        (message.supported(), Header::Supported),
+        (&message.watched()[0], Header::Watched(0)),
     ];
     for (lines, header) in lists {
         for value in values(bytes, lines, header, watch) {

@@ -72,8 +72,8 @@ impl Key {
         state.ended()
     }
 
-    /// A hash for tables within one process, quicker than SipHash: what it gives must not be shown, and
-    /// nothing but a look-up may rest on it. Sixteen bytes a step, each half under its half of the key.
+    /// A hash for tables within one process, quicker than SipHash: what it gives under a secret must not
+    /// be shown, and nothing but a look-up may rest on it. Sixteen bytes a step, each half under its half of the key.
     #[inline]
     #[must_use]
     pub(crate) fn folded(&self, seed: u64, bytes: &[u8]) -> u64 {
@@ -188,7 +188,7 @@ impl<const C: usize, const D: usize> Sip<C, D> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn of_bytes(mut self, bytes: &[u8]) -> u64 {
         let (whole, rest) = bytes.as_chunks::<8>();
         for word in whole {

@@ -240,7 +240,7 @@ impl Ground<'_> {
 
     fn notes(&self, question: &Question, message: &Message, by: &KeyBy) -> Vec<String> {
         let mut notes = Vec::new();
-        if !message.to.tag.is_empty() || !message.route.is_empty() {
+        if !message.to.tag.is_empty() || !message.route().is_empty() {
             notes.push("it has a To tag or a Route: with a cookie of ours it follows that instead".to_owned());
         }
         if question.made_up && !matches!(by, KeyBy::CallId | KeyBy::Source) {

@@ -3,6 +3,7 @@
 //! Owns the buffers' shape and what travels with them between datapath, shard and mail: where a
 //! datagram came from, where a send goes, and the outbox of what leaves in a turn. Knows no SIP.
 
+mod copy;
 mod hops;
 mod outbox;
 mod pool;
@@ -73,14 +74,18 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.slot.bytes().get(self.start as usize..(self.start + self.len) as usize).unwrap_or_default()
+        let start = self.start as usize;
+        match self.slot.bytes().get(start..start + self.len as usize) {
+            Some(bytes) => bytes,
+            None => nothing(),
+        }
     }
 
     /// The datagram, writable.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let (start, end) = (self.start as usize, (self.start + self.len) as usize);
-        self.slot.bytes_mut().get_mut(start..end).unwrap_or_default()
+        let start = self.start as usize;
+        self.slot.bytes_mut().get_mut(start..start + self.len as usize).unwrap_or_default()
     }
 
     /// The slot from the datagram's first byte on, with CRs put behind its last: what searches for the
@@ -140,7 +145,7 @@ impl Packet {
     #[must_use]
     pub fn cut_out(&mut self, at: usize, len: usize) -> bool {
         let Some(bytes) = self.bytes_mut().get_mut(..at + len) else { return false };
-        bytes.copy_within(..at, len);
+        copy::within(bytes, 0..at, len);
         self.start += len as u32;
         self.len -= len as u32;
         true
@@ -160,8 +165,24 @@ impl Packet {
         let Some(moved) = self.bytes_mut().get_mut(..at + by) else { return false };
         moved.copy_within(by.., 0);
         if let Some(room) = moved.get_mut(at..) {
-            copy(room, text);
+            copy::short(room, text);
         }
+        true
+    }
+
+    /// Replaces the first `len` bytes by `text`. False, and nothing done, if there is too little head room,
+    /// or they do not lie within the datagram.
+    #[inline]
+    #[must_use]
+    pub fn replace_front(&mut self, len: usize, text: &[u8]) -> bool {
+        if len > self.len as usize {
+            return false;
+        }
+        let Some(start) = (self.start as usize + len).checked_sub(text.len()) else { return false };
+        let Some(room) = self.slot.bytes_mut().get_mut(start..start + text.len()) else { return false };
+        room.copy_from_slice(text);
+        self.start = start as u32;
+        self.len = self.len - len as u32 + text.len() as u32;
         true
     }
 
@@ -265,18 +286,9 @@ impl Packet {
     }
 }
 
-/// Copies `from` to `to`, which is as long; both ends of a short text at once, where they may overlap.
-#[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) {
-    if !(16..=32).contains(&from.len()) {
-        return to.copy_from_slice(from);
-    }
-    if let (Some(to), Some(from)) = (to.first_chunk_mut::<16>(), from.first_chunk()) {
-        *to = *from;
-    }
-    if let (Some(to), Some(from)) = (to.last_chunk_mut::<16>(), from.last_chunk()) {
-        *to = *from;
-    }
+#[cold]
+fn nothing() -> &'static [u8] {
+    &[]
 }
 
 #[cfg(test)]
@@ -312,6 +324,22 @@ mod tests {
         assert!(!packet.put_in(19, b"x"));
         assert!(!packet.put_in(0, &[b'x'; HEAD_ROOM]));
         assert_eq!(packet.bytes(), b"> one, two, three!");
+    }
+
+    #[test]
+    fn a_new_front_stands_where_the_old_one_ended() {
+        let pool = Pool::new(&PoolOptions { slots: 1, threads: 1 }).unwrap();
+        let mut packet = pool.take().unwrap();
+        assert!(packet.replace(b"one, three"));
+        assert!(packet.replace_front(5, b"two, "));
+        assert!(packet.replace_front(0, b"one, "));
+        assert_eq!(packet.bytes(), b"one, two, three");
+        assert!(packet.replace_front(10, b""));
+        assert!(!packet.replace_front(6, b"four"));
+        assert!(!packet.replace_front(5, &[b'x'; HEAD_ROOM + 11]));
+        assert_eq!(packet.bytes(), b"three");
+        assert!(packet.replace_front(5, &[b'x'; HEAD_ROOM + 10]));
+        assert_eq!((packet.len(), packet.head_room()), (HEAD_ROOM + 10, 0));
     }
 
     #[test]

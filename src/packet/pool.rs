@@ -218,7 +218,9 @@ impl Pool {
     fn slot(&'static self, index: u32) -> Slot {
         #[cfg(debug_assertions)]
         self.live.fetch_add(1, Ordering::Relaxed);
-        Slot { pool: self, index }
+        // SAFETY: the front is shorter than a slot, which lies within the mapping.
+        let bytes = unsafe { self.at(index).add(self.front) };
+        Slot { pool: self, bytes, len: (self.stride - self.front) as u32, index }
     }
 
     #[inline]
@@ -263,9 +265,9 @@ impl Pool {
         let _ = self.stock.push(index);
     }
 
-    fn at(&self, index: u32) -> *mut u8 {
+    fn at(&self, index: u32) -> NonNull<u8> {
         // SAFETY: `index < slots` for every slot handed out, so this stays inside the mapping.
-        unsafe { self.base.add(index as usize * self.stride).as_ptr() }
+        unsafe { self.base.add(index as usize * self.stride) }
     }
 }
 
@@ -287,27 +289,33 @@ impl Local {
 #[derive(Debug)]
 pub(super) struct Slot {
     pool: &'static Pool,
+    /// What a packet may use of it, `len` bytes.
+    bytes: NonNull<u8>,
+    len: u32,
     index: u32,
 }
+
+// SAFETY: `bytes` is this slot's own part of the mapping, whoever holds it.
+unsafe impl Send for Slot {}
 
 impl Slot {
     /// Bytes that a packet may use.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.pool.stride - self.pool.front
+        self.len as usize
     }
 
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: this slot owns its part of the mapping, which is zeroed at first and never freed;
-        // the front is shorter than a slot.
-        unsafe { std::slice::from_raw_parts(self.pool.at(self.index).add(self.pool.front), self.len()) }
+        // `bytes` and `len` are within it.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.len()) }
     }
 
     #[inline]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `&mut self` makes it the only view.
-        unsafe { std::slice::from_raw_parts_mut(self.pool.at(self.index).add(self.pool.front), self.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.len()) }
     }
 
     /// The whole of a frame, front included; none of a socket slot.
@@ -317,7 +325,7 @@ impl Slot {
             return None;
         }
         // SAFETY: as in `bytes_mut`.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.pool.at(self.index), FRAME_BYTES) })
+        Some(unsafe { std::slice::from_raw_parts_mut(self.pool.at(self.index).as_ptr(), FRAME_BYTES) })
     }
 
     /// Whether it is a frame of `pool`.
@@ -345,7 +353,7 @@ impl Slot {
         // afterwards.
         unsafe {
             let tail = self.pool.at(self.index).add(RESIDENT);
-            libc::madvise(tail.cast(), SOCKET_BYTES - RESIDENT, libc::MADV_DONTNEED);
+            libc::madvise(tail.as_ptr().cast(), SOCKET_BYTES - RESIDENT, libc::MADV_DONTNEED);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::sip::Span;
+use crate::sip::{self, Span};
 
 /// The text of an IPv4 address; empty for one of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,27 +87,29 @@ fn pair(one: u8, other: u8) -> (u64, u8) {
     (u64::from(one) | u64::from(other) << (8 * one_len), one_len + other_len)
 }
 
-/// The IPv4 address at the front of `text`, as it must be written, and the length of its text. Four
-/// bytes are read at its last octet, so something must follow.
+/// Bytes in front of an address that [`quad_of`] reads with it.
+pub(super) const AHEAD: usize = 4;
+
+/// The IPv4 address of `len` bytes behind the first [`AHEAD`], as it must be written.
 #[inline(always)]
-pub(super) fn quad_at(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
-    let (mut octets, mut at) = (0, 0);
+pub(super) fn quad_of(text: &[u8; AHEAD + 16], len: usize) -> Option<Ipv4Addr> {
+    let mut dots = sip::places(text.last_chunk()?, b'.');
+    let (mut octets, mut from) = (0, 0);
     for place in 0..4 {
-        let word = u32::from_le_bytes(*text.get(at..)?.first_chunk()?);
-        let digit = |at: u32| (word >> (8 * at) & 0xff) ^ u32::from(b'0');
-        let (octet, len) = match (digit(0), digit(1), digit(2)) {
-            (a @ 0..10, 10.., _) => (a, 1),
-            (a @ 1..10, b, 10..) => (a * 10 + b, 2),
-            (a @ 1..3, b, c) => (a * 100 + b * 10 + c, 3),
-            _ => return None,
-        };
-        if octet > 255 || (place < 3 && word >> (8 * len) & 0xff != u32::from(b'.')) {
-            return None;
-        }
-        octets = octets << 8 | octet;
-        at += len as usize + 1;
+        let end = if place < 3 { dots.trailing_zeros() as usize } else { len };
+        dots &= dots.wrapping_sub(1);
+        let word = u32::from_le_bytes(*text.get(end..)?.first_chunk()?) ^ 0x3030_3030;
+        // The last digit is the highest byte; above it goes the sum of what all are worth.
+        let count = end.wrapping_sub(from);
+        let digits = word & u32::MAX << (32_usize.wrapping_sub(count.wrapping_mul(8)) & 31);
+        octets = octets << 8 | digits.wrapping_mul(1 | 10 << 8 | 100 << 16) >> 24;
+        from = end + 1;
     }
-    Some((Ipv4Addr::from_bits(octets), at - 1))
+    // Whatever was no address is written otherwise.
+    let ip = Ipv4Addr::from_bits(octets);
+    let quad = Quad::of_v4(ip);
+    let differ = u128::from_le_bytes(*text.last_chunk()?) ^ u128::from_le_bytes(quad.text);
+    (usize::from(quad.len) == len && differ << (128 - 8 * len) == 0).then_some(ip)
 }
 
 /// Place of the last `wanted` among eight bytes. A byte behind it that differs from it by its lowest
@@ -199,7 +201,7 @@ mod tests {
             let ip: Ipv4Addr = text.parse().unwrap();
             let quad = Quad::of(ip.into());
             assert_eq!(quad.text(), text.as_bytes());
-            assert_eq!(quad_at(format!("{text}\r\nX:").as_bytes()), Some((ip, text.len())));
+            assert_eq!(read(text), Some(ip));
             let padded = format!("{text};branch=z9hG4bK-123456789");
             for of in [text, &padded] {
                 assert!(quad.stands_at(of.as_bytes(), Span::new(0, text.len())));
@@ -208,8 +210,29 @@ mod tests {
             }
         }
         assert!(!Quad::of("::1".parse().unwrap()).stands_at(b"abc", Span::NONE));
-        for wrong in ["", "1.2.3", "1.2.3.256", "1.2.3.04", "1.2.3.300", "1..3.4", "1.2.3.", "1=2.3.4", "1.2.3.4"] {
-            assert_eq!(quad_at(wrong.as_bytes()), None, "{wrong}");
+        for wrong in ["", "1.2.3", "1.2.3.256", "1.2.3.04", "1.2.3.300", "1..3.4", "1.2.3.", "1=2.3.4", "1.2.3.4.5"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    /// Reads an address with dots and digits around it.
+    fn read(text: &str) -> Option<Ipv4Addr> {
+        let around = format!("9.1={text}\r\n1.2.3.4.5.6.7.8");
+        let found = quad_of(around.as_bytes().first_chunk().unwrap(), text.len());
+        assert_eq!(found, text.parse().ok());
+        found
+    }
+
+    #[test]
+    fn no_changed_byte_makes_another_address_of_the_same_text() {
+        for text in ["1.2.3.4", "10.20.30.40", "192.0.2.50", "255.249.199.100"] {
+            for place in 0..text.len() {
+                for byte in (b' '..=b'~').filter(|byte| *byte != text.as_bytes()[place]) {
+                    let mut changed = text.as_bytes().to_vec();
+                    changed[place] = byte;
+                    read(std::str::from_utf8(&changed).unwrap());
+                }
+            }
         }
     }
 

@@ -184,7 +184,7 @@ fn reason(code: u16) -> &'static str {
 fn unsupported(bytes: &[u8], message: &Message, watch: &crate::sip::Watch, out: &mut [u8; 512]) -> usize {
     const NAME: &[u8] = b"Unsupported: ";
     let mut length = 0;
-    for value in sip::values(bytes, &message.proxy_require, Header::ProxyRequire, watch) {
+    for value in sip::values(bytes, message.proxy_require(), Header::ProxyRequire, watch) {
         let lead: &[u8] = if length == 0 { NAME } else { b", " };
         let tag = value.span.of(bytes);
         let end = length + lead.len() + tag.len();

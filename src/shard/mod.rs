@@ -8,6 +8,7 @@ mod avoid;
 mod block;
 mod digits;
 mod evidence;
+mod homes;
 mod local;
 mod marks;
 mod names;
@@ -46,6 +47,7 @@ pub use verdict::{Counters, DropReason, REPLIES, Tally, Verdict};
 
 use avoid::Avoided;
 use block::Block;
+use homes::Homes;
 use request::{Course, Incoming, Refusal};
 use rewrite::{Unwritten, Written, unwritten};
 use told::Sources;
@@ -108,6 +110,7 @@ pub struct Shard {
     edit: Edit,
     block: Block,
     sources: Sources,
+    homes: Homes,
     scratch: Box<[u8]>,
 }
 
@@ -160,7 +163,8 @@ impl Shard {
             avoided,
         };
         let scratch = vec![0; REPLY_MAX].into_boxed_slice();
-        let mut shard = Self { core, edit: Edit::new(), block: Block::new(), sources: Sources::new(), scratch };
+        let (sources, homes) = (Sources::new(), Homes::new());
+        let mut shard = Self { core, edit: Edit::new(), block: Block::new(), sources, homes, scratch };
         shard.core.watch_plan();
         shard
     }
@@ -211,7 +215,7 @@ impl Shard {
         }
         match message.start {
             Start::Request { method, .. } => self.request(now_ms, packet, &message, method),
-            Start::Response { .. } => self.core.response(&mut self.edit, now_ms, packet, &message),
+            Start::Response { .. } => self.core.response(&mut self.edit, &mut self.homes, now_ms, packet, &message),
         }
     }
 
@@ -230,7 +234,7 @@ impl Shard {
     }
 
     fn request(&mut self, now_ms: u64, packet: &mut Packet, message: &Message, method: Method) -> Verdict {
-        let Self { core, edit, block, sources, scratch } = self;
+        let Self { core, edit, block, sources, scratch, .. } = self;
         if message.fault.is_some() {
             return core.fault(scratch, packet, message);
         }
@@ -273,10 +277,9 @@ impl Shard {
             Ok(Written::Plain(plain, pad)) => {
                 packet.truncate(usize::from(message.end));
                 rewrite::lower_hops(packet.bytes_mut(), message);
-                // Room was asked for, and the spans are the scan's.
-                let text = block.text().unwrap_or_default();
                 packet.pad_at = message.first_header + pad;
-                if plain.apply(packet, message, text, told) { Ok(()) } else { Err(Refusal::Answer(513)) }
+                // Room was asked for, and the spans are the scan's.
+                if plain.apply(packet, message, block, told) { Ok(()) } else { Err(Refusal::Answer(513)) }
             }
             Ok(Written::Edit(top, pad)) => apply(edit, packet, message, (top, pad)),
             Err(why) => Err(unwritten(why)),

@@ -80,7 +80,7 @@ impl Core {
             let route = uri::name_addr(text).and_then(|address| uri::parse(address.uri.of(text)));
             let route = route.ok_or(Refusal::Answer(400))?;
             let last = found.strict
-                && sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch)
+                && sip::values(incoming.bytes, incoming.message.route(), Header::Route, &self.watch)
                     .nth(found.pops + 1)
                     .is_none();
             if !last && route.param(b"lr").is_none() && course.uri == NewUri::Keep {

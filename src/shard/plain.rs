@@ -1,12 +1,13 @@
 //! The change that nearly every request gets: a block above its first header, the source address at
 //! the end of its Via, our Route lines gone.
 //!
-//! Worked into the packet from the back to the front, so that no offset shifts before it is used.
-//! Whatever else is to be changed is left to an `Edit`.
+//! Worked into the packet at once, or from the back to the front, so that no offset shifts before it is
+//! used. Whatever else is to be changed is left to an `Edit`.
 
 use crate::packet::Packet;
 use crate::sip::{Message, Method, Rport, Span};
 
+use super::block::Block;
 use super::request::NewUri;
 use super::rewrite::{Draft, lowers_in_place};
 use super::told::Told;
@@ -67,40 +68,55 @@ impl Plain {
     /// Works it into the packet that `message` was read from, with `block` above the first header.
     /// Room was asked for before: for the block, and [`VIA_GROWTH`].
     #[inline]
-    pub(super) fn apply(self, packet: &mut Packet, message: &Message, block: &[u8], told: &Told) -> bool {
-        let behind = self.lines.start >= message.via.value.end;
-        (!behind || self.cut_lines(packet))
-            && self.tell_source(packet, message.via.value.end, told)
-            && (behind || self.cut_lines(packet))
-            && packet.put_in(usize::from(message.first_header), block)
-    }
-
-    /// The source address, into a Via that ends at `end`.
-    #[inline]
-    fn tell_source(self, packet: &mut Packet, end: u16, told: &Told) -> bool {
-        match (self.rport, self.received) {
-            (NewPort::Behind(at), true) if at == end => packet.put_in(usize::from(end), told.both()),
-            (NewPort::Nowhere, true) => packet.put_in(usize::from(end), told.received()),
-            (NewPort::Nowhere, false) => true,
-            (NewPort::Behind(_) | NewPort::Whole, _) => self.tell_apart(packet, usize::from(end), told),
+    pub(super) fn apply(self, packet: &mut Packet, message: &Message, block: &mut Block, told: &Told) -> bool {
+        let (top, end) = (usize::from(message.first_header), usize::from(message.via.value.end));
+        let (from, to) = (usize::from(self.lines.start), usize::from(self.lines.end));
+        let (text, text_from, text_to) = match (self.rport, self.received) {
+            (NewPort::Behind(at), true) if usize::from(at) == end => told.both_at(),
+            (NewPort::Nowhere, true) => told.received_at(),
+            (NewPort::Nowhere, false) => (&[][..], 0, 0),
+            (NewPort::Behind(_) | NewPort::Whole, _) => return self.apply_apart(packet, top, end, block, told),
+        };
+        // All that changes is at the front: it is put together anew behind the block, and copied once.
+        let (bytes, added) = (packet.bytes(), block.len());
+        block.copy::<128>(bytes, top, end);
+        block.copy::<40>(text, text_from, text_to);
+        let whole = self.lines.is_empty();
+        if !whole {
+            block.copy::<16>(bytes, end, from);
+        }
+        match block.whole(top) {
+            Some(front) if whole => packet.replace_front(end, front),
+            Some(front) if from >= end => packet.replace_front(to, front),
+            Some(_) | None => {
+                block.cut(added);
+                self.apply_apart(packet, top, end, block, told)
+            }
         }
     }
 
-    /// The same where port and address do not stand side by side.
+    /// The same, one change after the other.
     #[inline(never)]
-    fn tell_apart(self, packet: &mut Packet, end: usize, told: &Told) -> bool {
-        let (at, word): (usize, &[u8]) = match self.rport {
-            NewPort::Behind(at) => (usize::from(at), b""),
-            NewPort::Nowhere | NewPort::Whole => (end, b";rport"),
-        };
-        // From the back to the front, so that `at` holds.
-        (at == end || !self.received || packet.put_in(end, told.received()))
-            && packet.put_in(at, told.port())
-            && packet.put_in(at, word)
-            && (at != end || !self.received || packet.put_in(at, told.received()))
+    fn apply_apart(self, packet: &mut Packet, top: usize, end: usize, block: &Block, told: &Told) -> bool {
+        let behind = usize::from(self.lines.start) >= end;
+        (!behind || self.cut_lines(packet))
+            && self.tell_source(packet, end, told)
+            && (behind || self.cut_lines(packet))
+            && block.added().is_some_and(|added| packet.put_in(top, added))
     }
 
-    #[inline]
+    /// The source address, into a Via that ends at `end`: from the back to the front, so that offsets
+    /// hold.
+    fn tell_source(self, packet: &mut Packet, end: usize, told: &Told) -> bool {
+        let received = |packet: &mut Packet| !self.received || packet.put_in(end, told.received());
+        match self.rport {
+            NewPort::Nowhere => received(packet),
+            NewPort::Behind(at) => received(packet) && packet.put_in(at.into(), told.port()),
+            NewPort::Whole => packet.put_in(end, told.port()) && packet.put_in(end, b";rport") && received(packet),
+        }
+    }
+
+    #[inline(always)]
     fn cut_lines(self, packet: &mut Packet) -> bool {
         self.lines.is_empty() || packet.cut_out(usize::from(self.lines.start), self.lines.len())
     }

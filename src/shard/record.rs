@@ -10,7 +10,7 @@ use crate::packet::PortId;
 use crate::sip::{self, Header, Lines, Scheme, Text, uri};
 
 use super::block::Block;
-use super::digits::{behind, find};
+use super::digits::behind;
 use super::request::{Course, Incoming, NewUri, Party};
 use super::rewrite::Draft;
 
@@ -118,14 +118,14 @@ impl Draft<'_> {
     /// came from.
     fn flow_of_client(&self) -> Option<SocketAddr> {
         let Incoming { bytes, message, .. } = *self.incoming;
-        if self.back.straight && message.record_route.is_empty() && self.contact_is_sent_by() {
+        if self.back.straight && message.record_route().is_empty() && self.contact_is_sent_by() {
             return None;
         }
         let client = self.client();
-        let (lines, header) = if message.record_route.is_empty() {
-            (&message.contact, Header::Contact)
+        let (lines, header) = if message.record_route().is_empty() {
+            (message.contact(), Header::Contact)
         } else {
-            (&message.record_route, Header::RecordRoute)
+            (message.record_route(), Header::RecordRoute)
         };
         (self.first_address(bytes, lines, header) != Some(client)).then_some(client)
     }
@@ -135,15 +135,17 @@ impl Draft<'_> {
     #[inline]
     fn contact_is_sent_by(&self) -> bool {
         let Incoming { bytes, message, .. } = *self.incoming;
-        let Some(uri) = message.contact.first.value.of(bytes).strip_prefix(b"<sip:") else { return false };
-        let Some(at) = find(uri, b'@') else { return false };
-        let Some((user, rest)) = uri.split_at_checked(at) else { return false };
+        let Some(uri) = message.contact().first.value.of(bytes).strip_prefix(b"<sip:") else { return false };
+        // What ends a user part, or what no plain one holds.
+        const STOPS: &[u8; 5] = b"@>;?,";
+        let near = uri.first_chunk().and_then(|chunk| sip::first_of(chunk, STOPS));
+        let Some(at) = near.or_else(|| uri.iter().position(|byte| STOPS.contains(byte))) else { return false };
+        let Some((b"@", rest)) = uri.get(at..).and_then(|rest| rest.split_at_checked(1)) else { return false };
         let sent_by = message.via.sent_by.of(bytes);
-        let behind = rest.get(1..).and_then(|rest| behind(rest, sent_by));
+        let behind = behind(rest, sent_by);
         // What else could stand behind might lead elsewhere: maddr, transport, a second `@`.
         let plain: [&[u8]; 3] = [b">", b";transport=udp>", b";ob>"];
         behind.is_some_and(|behind| plain.iter().any(|plain| behind.starts_with(plain)))
-            && !user.iter().any(|byte| matches!(byte, b'>' | b';' | b'?' | b','))
     }
 
     /// Where the client is reached: its source, or its Contact's port where it listens on another
@@ -153,7 +155,7 @@ impl Draft<'_> {
         if self.back.rport.is_some() {
             return source;
         }
-        match self.first_address(bytes, &message.contact, Header::Contact) {
+        match self.first_address(bytes, message.contact(), Header::Contact) {
             Some(contact) if contact.ip() == source.ip() => contact,
             _ => SocketAddr::new(source.ip(), self.back.port),
         }
@@ -171,8 +173,8 @@ impl Draft<'_> {
     /// Whether Route, else the request-URI, leads to an address by itself.
     fn points_to(&self, to: SocketAddr) -> bool {
         let Incoming { bytes, message, .. } = *self.incoming;
-        let mut routes = sip::values(bytes, &message.route, Header::Route, &self.shard.watch);
-        match routes.nth(self.course.pops).filter(|_| !message.route.is_empty()) {
+        let mut routes = sip::values(bytes, message.route(), Header::Route, &self.shard.watch);
+        match routes.nth(self.course.pops).filter(|_| !message.route().is_empty()) {
             Some(next) => literal(next.span.of(bytes)) == Some(to),
             None => match self.course.uri {
                 NewUri::Restored { original, .. } => {
@@ -212,8 +214,8 @@ impl Draft<'_> {
 
     fn supports_path(&self) -> bool {
         let Incoming { bytes, message, .. } = *self.incoming;
-        !message.supported.is_empty()
-            && sip::values(bytes, &message.supported, Header::Supported, &self.shard.watch)
+        !message.supported().is_empty()
+            && sip::values(bytes, message.supported(), Header::Supported, &self.shard.watch)
                 .any(|value| value.span.of(bytes).eq_ignore_ascii_case(b"path"))
     }
 }

@@ -132,9 +132,11 @@ impl Core {
             return self.searched(incoming, course);
         }
         // A client's request without a cookie of ours, or with nothing but our pair in Route.
-        let cookie = if message.route.is_empty() {
-            None
-        } else if let Some((user, lines)) = self.own_pair(incoming) {
+        if message.route().is_empty() {
+            has_hops(message)?;
+            return self.to_chosen(course, &self.by_key(incoming)?);
+        }
+        let cookie = if let Some((user, lines)) = self.own_pair(incoming) {
             (course.pops, course.own_lines) = (2, Some(lines));
             let keys = &self.shared.site.cookie_keys;
             if let Some(id) = keys.node_of(user, Role::EdgeFacing, incoming.call)
@@ -143,12 +145,12 @@ impl Core {
                 has_hops(message)?;
                 return self.to_chosen(course, &chosen);
             }
-            Some(self.genuine(incoming, user)?)
+            self.genuine(incoming, user)?
         } else {
             return self.searched(incoming, course);
         };
         has_hops(message)?;
-        self.inward(incoming, cookie.map(|cookie| cookie.target), course)
+        self.inward(incoming, Some(cookie.target), course)
     }
 
     /// The same for everything else.
@@ -203,14 +205,14 @@ impl Core {
             Scheme::Urn | Scheme::Other => return Err(Refusal::Answer(416)),
         }
         // ACK and CANCEL may not carry it (8.2.2.3), and refusing them would tear the call.
-        if !incoming.message.proxy_require.is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel) {
+        if !incoming.message.proxy_require().is_empty() && !matches!(incoming.method, Method::Ack | Method::Cancel) {
             return Err(Refusal::BadExtension);
         }
         Ok(())
     }
 
     /// From the edge: to a node, never anywhere else (no open relay).
-    #[inline]
+    #[inline(never)]
     fn inward(
         &self,
         incoming: &Incoming<'_>,
@@ -238,7 +240,7 @@ impl Core {
 
     /// Fills in the way to a node.
     #[inline]
-    pub(super) fn to_chosen(&self, course: &mut Course, chosen: &Chosen) -> Result<(), Refusal> {
+    pub(super) fn to_chosen(&self, course: &mut Course, chosen: &Chosen<'_>) -> Result<(), Refusal> {
         course.to = Party::Node(chosen.node);
         course.set = Some(chosen.set);
         course.egress = self.to_node(chosen.endpoint.addr, chosen.endpoint.peer)?;
@@ -255,7 +257,7 @@ impl Core {
 
     /// The node of a dialog's cookie, dead or alive, unless it is stopped or gone.
     #[inline]
-    pub(super) fn dialog_node(&self, id: balance::NodeId) -> Option<Chosen> {
+    pub(super) fn dialog_node(&self, id: balance::NodeId) -> Option<Chosen<'_>> {
         let ix = self.state.plan.by_id(id)?;
         let node = self.state.plan.node(ix).filter(|node| node.intent != Intent::Stop)?;
         Some(Chosen { node: ix, endpoint: self.endpoint_anyway(node)?, set: node.set, backup: false })
@@ -263,7 +265,7 @@ impl Core {
 
     /// A dialog whose node is stopped or gone: 481, or any node of a set whose nodes share state.
     #[cold]
-    pub(super) fn lost(&self, incoming: &Incoming<'_>, id: balance::NodeId) -> Result<Chosen, Refusal> {
+    pub(super) fn lost(&self, incoming: &Incoming<'_>, id: balance::NodeId) -> Result<Chosen<'_>, Refusal> {
         self.counters.tally(Tally::DialogLost);
         let plan = &self.state.plan;
         let of_node =
@@ -299,8 +301,8 @@ impl Core {
     }
 
     /// The node by mark or key, of the set that the rules give.
-    #[inline]
-    pub(super) fn by_key(&self, incoming: &Incoming<'_>) -> Result<Chosen, Refusal> {
+    #[inline(never)]
+    pub(super) fn by_key(&self, incoming: &Incoming<'_>) -> Result<Chosen<'_>, Refusal> {
         let set = self.rule(incoming)?;
         self.choose(set, incoming).map_err(refusal)
     }

@@ -3,14 +3,15 @@
 //! Nothing is remembered for a response: the branch names the port that the request came in at, the
 //! next Via the address.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use crate::balance::{CookieTarget, NodeIx, Role};
 use crate::packet::{Egress, Packet, PeerId, PortId};
 use crate::sip::{self, Edit, EditError, Fault, Header, Message, Rport, Span, Text, Via, uri};
 
 use super::Core;
-use super::digits::{last_of, number_at_end, quad_at, same};
+use super::digits::{AHEAD, last_of, number_at_end, quad_of, same};
+use super::homes::{Homes, Tail};
 use super::verdict::{DropReason, Tally, Verdict};
 use super::via::{Branch, Reading};
 
@@ -21,7 +22,14 @@ const RETRY_AFTERS_MAX: usize = 2;
 
 impl Core {
     /// Decides on a response and edits it.
-    pub(super) fn response(&self, edit: &mut Edit, now_ms: u64, packet: &mut Packet, message: &Message) -> Verdict {
+    pub(super) fn response(
+        &self,
+        edit: &mut Edit,
+        homes: &mut Homes,
+        now_ms: u64,
+        packet: &mut Packet,
+        message: &Message,
+    ) -> Verdict {
         match message.fault {
             Some(Fault::NotSip) => return Verdict::Drop(DropReason::NotSip),
             Some(_) => return Verdict::Drop(DropReason::Malformed),
@@ -43,7 +51,7 @@ impl Core {
         if let Some(owner) = self.elsewhere(branch.slot, packet) {
             return Verdict::Handoff(owner);
         }
-        let Some((own, to)) = self.way_home(bytes, message) else {
+        let Some((own, to)) = self.way_home(homes, bytes, message) else {
             return Verdict::Drop(DropReason::NoReturnVia);
         };
         let port = site.by_tag(branch.arrived).or_else(|| site.first_edge(to.ip()));
@@ -79,7 +87,7 @@ impl Core {
         let to_edge = self.shared.site.port(port).is_some_and(|port| port.edge)
             && !(self.shared.site.port(port).is_some_and(|port| port.node) && self.state.plan.is_cluster(to.ip()));
         let masked = code == 503 && !self.relays_503(sender.and_then(|sender| sender.node));
-        let restored = !message.contact.is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
+        let restored = !message.contact().is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
         packet.truncate(usize::from(message.end));
         if from_node && to_edge && (masked || restored) {
             if let Err(error) = self.change(edit, packet, message, own, (masked, restored)) {
@@ -127,11 +135,11 @@ impl Core {
 
     /// What is to be removed with our Via, and where the Via below sends the response.
     #[inline]
-    fn way_home(&self, bytes: &[u8], message: &Message) -> Option<(Span, SocketAddr)> {
+    fn way_home(&self, homes: &mut Homes, bytes: &[u8], message: &Message) -> Option<(Span, SocketAddr)> {
         let line = message.via.line;
         if !message.via.shares_line
             && message.vias.count == 2
-            && let Some(to) = plain_home(bytes, Span { start: line.next, end: message.vias.end })
+            && let Some(to) = plain_home(homes, bytes, Span { start: line.next, end: message.vias.end })
         {
             return Some((Span { start: line.start, end: line.next }, to));
         }
@@ -180,7 +188,7 @@ impl Core {
     #[cold]
     fn restore_contacts(&self, edit: &mut Edit, bytes: &[u8], message: &Message) {
         let site = &self.shared.site;
-        for value in sip::values(bytes, &message.contact, Header::Contact, &self.watch).take(CONTACTS_MAX) {
+        for value in sip::values(bytes, message.contact(), Header::Contact, &self.watch).take(CONTACTS_MAX) {
             let text = value.span.of(bytes);
             let Some(address) = uri::name_addr(text) else { continue };
             let Some(contact) = uri::parse(address.uri.of(text)) else { continue };
@@ -258,23 +266,37 @@ fn plain_via(bytes: &[u8], at: usize) -> Option<Span> {
 /// Where the only Via of `lines` sends a response, if it stands alone on the first of them and ends as
 /// we leave the Via of a phone: `;rport=PORT;received=IP`.
 #[inline(never)]
-fn plain_home(bytes: &[u8], lines: Span) -> Option<SocketAddr> {
+fn plain_home(homes: &mut Homes, bytes: &[u8], lines: Span) -> Option<SocketAddr> {
     let value = lines.of(bytes).strip_prefix(b"Via: SIP/2.0/UDP ")?.strip_suffix(b"\r\n")?;
     // Of several values the first counts, and quotes may hold what looks like parameters.
     if sip::holds(value, b',', b'"') {
         return None;
     }
+    let tail = Tail::of(value);
+    if let Some(home) = tail.and_then(|tail| homes.find(tail)) {
+        return Some(home);
+    }
+    let home = told_home(bytes, value, lines.end)?;
+    if let Some(tail) = tail {
+        homes.keep(tail, home);
+    }
+    Some(home.into())
+}
+
+/// Where a Via leads whose `value` ends, in front of the line end at `end`, as we leave it.
+#[inline(never)]
+fn told_home(bytes: &[u8], value: &[u8], end: u16) -> Option<SocketAddrV4> {
     // The upper half of sixteen bytes is shorter than an address.
     let last = value.last_chunk::<16>()?;
     let len = 15 - last_of(*last.first_chunk()?, b'=')?;
-    let (ip, ip_len) = quad_at(bytes.get(usize::from(lines.end).checked_sub(len + 2)?..)?)?;
+    let ip = quad_of(bytes.get(usize::from(end).checked_sub(len + 2 + AHEAD)?..)?.first_chunk()?, len)?;
     let rest = value.get(..value.len() - len)?.strip_suffix(b";received=")?;
     let last = *rest.last_chunk::<8>()?;
     let digits = 7 - last_of(last, b'=')?;
     let port = number_at_end(last, (1..=5).contains(&digits).then_some(digits)?)?;
     let port = u16::try_from(port).ok()?;
     let named = rest.get(..rest.len() - digits)?.ends_with(b";rport=");
-    (named && ip_len == len).then_some(SocketAddr::new(ip.into(), port))
+    named.then_some(SocketAddrV4::new(ip, port))
 }
 
 /// Where the Via below ours sends a response (18.2.2, RFC 3581).

@@ -86,7 +86,7 @@ impl Core {
             return Err(Unwritten::Loop);
         }
         let pad = draft.top(block);
-        let added = block.text().ok_or(Unwritten::Edit(EditError::TextTooLong))?;
+        let added = block.added().ok_or(Unwritten::Edit(EditError::TextTooLong))?;
         if let Some(plain) = draft.plain()
             && added.len() + VIA_GROWTH <= head_room
             && incoming.bytes.len() + added.len() + VIA_GROWTH <= DATAGRAM_MAX
@@ -124,7 +124,7 @@ impl Core {
 /// The request-URI as the next hop will see it, for loop detection.
 fn final_uri<'a>(shard: &Core, incoming: &Incoming<'a>, course: &Course) -> &'a [u8] {
     if course.uri == NewUri::LastRoute {
-        let values = sip::values(incoming.bytes, &incoming.message.route, Header::Route, &shard.watch);
+        let values = sip::values(incoming.bytes, incoming.message.route(), Header::Route, &shard.watch);
         if let Some(last) = values.skip(course.pops).last() {
             return last.span.of(incoming.bytes);
         }
@@ -159,7 +159,8 @@ impl Draft<'_> {
 
     /// Everything above the first header; the offset within it where our Via may be padded.
     fn top(&self, block: &mut Block) -> u16 {
-        block.clear();
+        let message = self.incoming.message;
+        block.begin(self.incoming.bytes, message.first_header.into());
         let pad = self.via(block);
         if self.incoming.method.forms_dialog() {
             self.record_routes(block);
@@ -271,7 +272,7 @@ impl Draft<'_> {
     /// Whether anything poses as our source header.
     #[inline]
     pub(super) fn bears_forged(&self) -> bool {
-        let forged = |place: usize| self.incoming.message.watched.get(place).is_some_and(|lines| !lines.is_empty());
+        let forged = |place: usize| self.incoming.message.watched().get(place).is_some_and(|lines| !lines.is_empty());
         !self.incoming.from_node && (0..self.shard.source_headers).any(forged)
     }
 
@@ -303,13 +304,13 @@ impl Draft<'_> {
         let site = &self.shard.shared.site;
         let Incoming { bytes, message, .. } = *self.incoming;
         let wanted = self.policy.is_some_and(|policy| policy.contact == ContactMode::Rewrite);
-        if !wanted || message.contact.is_empty() || !site.options.cookies {
+        if !wanted || message.contact().is_empty() || !site.options.cookies {
             return Ok(());
         }
         let listener = site.node_side(self.course.egress.to.ip()).and_then(|side| site.port(side.listener));
         let Some(listener) = listener else { return Ok(()) };
         let client = self.client();
-        let values = sip::values(bytes, &message.contact, Header::Contact, &self.shard.watch);
+        let values = sip::values(bytes, message.contact(), Header::Contact, &self.shard.watch);
         for (place, value) in values.enumerate() {
             if place >= CONTACTS_MAX {
                 return Err(Unwritten::TooMany);

@@ -45,7 +45,7 @@ impl Core {
         if may_be_cookie(incoming.message.uri().of(incoming.bytes)) {
             self.request_uri_cookie(incoming, &incoming.uri()?, &mut found)?;
         }
-        if incoming.message.route.is_empty() {
+        if incoming.message.route().is_empty() {
             return Ok(found);
         }
         if !found.strict
@@ -60,7 +60,7 @@ impl Core {
             }
         }
         let mut pair = found.strict;
-        for value in sip::values(incoming.bytes, &incoming.message.route, Header::Route, &self.watch) {
+        for value in sip::values(incoming.bytes, incoming.message.route(), Header::Route, &self.watch) {
             let text = value.span.of(incoming.bytes);
             let uri = uri::name_addr(text).and_then(|address| uri::parse(address.uri.of(text)));
             if uri.is_none() && memchr::memmem::find(text, MARKED).is_some() {
@@ -99,7 +99,7 @@ impl Core {
     /// upper user part, and its lines.
     #[inline]
     pub(super) fn own_pair<'a>(&self, incoming: &Incoming<'a>) -> Option<(&'a [u8], Span)> {
-        let (bytes, route) = (incoming.bytes, &incoming.message.route);
+        let (bytes, route) = (incoming.bytes, incoming.message.route());
         let (user, rest) = self.own_value(route.first.value.of(bytes), incoming.port_id)?;
         let rest = if route.count == 2 && rest.is_empty() {
             let second = bytes.get(usize::from(route.first.next)..usize::from(route.end))?;

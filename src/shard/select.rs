@@ -29,9 +29,9 @@ pub(super) enum NoNode {
 
 /// The node for a request, and how it came to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chosen {
+pub(super) struct Chosen<'p> {
     pub(super) node: NodeIx,
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: &'p Endpoint,
     pub(super) set: SetIx,
     /// It is the backup of a pair; told where a mark is left.
     pub(super) backup: bool,
@@ -117,7 +117,7 @@ fn key<'a>(
         }
         KeyBy::Header(name) => {
             let at = watched.iter().position(|own| own.eq_ignore_ascii_case(name))?;
-            let line = message.watched.get(at).filter(|lines| !lines.is_empty())?;
+            let line = message.watched().get(at).filter(|lines| !lines.is_empty())?;
             Some(line.first.value.of(bytes)).filter(|value| !value.is_empty() && value.len() <= KEY_MAX)
         }
     }
@@ -125,11 +125,14 @@ fn key<'a>(
 
 /// The Call-ID that the Replaces or Join of an INVITE names (RFC 3891, RFC 3911).
 fn replaced<'a>(bytes: &'a [u8], message: &Message, watch: &Watch) -> Option<&'a [u8]> {
-    if message.replaces.is_empty() && message.join.is_empty() || message.method() != Some(Method::Invite) {
+    if message.replaces().is_empty() && message.join().is_empty() || message.method() != Some(Method::Invite) {
         return None;
     }
-    let (lines, header) =
-        if message.replaces.is_empty() { (&message.join, Header::Join) } else { (&message.replaces, Header::Replaces) };
+    let (lines, header) = if message.replaces().is_empty() {
+        (message.join(), Header::Join)
+    } else {
+        (message.replaces(), Header::Replaces)
+    };
     let value = sip::values(bytes, lines, header, watch).next()?.span.of(bytes);
     let call = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     (!call.is_empty()).then_some(call)
@@ -139,9 +142,9 @@ impl Core {
     /// The endpoint of a node that nothing is held against: its primary, up, while this worker avoids
     /// nobody. What nearly every request goes to.
     #[inline]
-    fn untroubled(&self, node: &Node) -> Option<Endpoint> {
+    fn untroubled<'p>(&self, node: &'p Node) -> Option<&'p Endpoint> {
         let first = node.endpoints.first()?.as_ref()?;
-        (self.avoided.is_empty() && self.state.vitals.untroubled(first.peer)).then_some(*first)
+        (self.avoided.is_empty() && self.state.vitals.untroubled(first.peer)).then_some(first)
     }
 
     /// The endpoint of a node that this worker would send to now: alive and not avoided, else alive.
@@ -161,10 +164,14 @@ impl Core {
 
     /// The endpoint that gets what belongs to a node even when it is down.
     #[inline]
-    pub(super) fn endpoint_anyway(&self, node: &Node) -> Option<Endpoint> {
-        self.untroubled(node)
-            .or_else(|| self.endpoint(node))
-            .or_else(|| node.endpoints.iter().flatten().next().copied())
+    pub(super) fn endpoint_anyway<'p>(&self, node: &'p Node) -> Option<&'p Endpoint> {
+        self.untroubled(node).or_else(|| self.troubled(node))
+    }
+
+    #[inline(never)]
+    fn troubled<'p>(&self, node: &'p Node) -> Option<&'p Endpoint> {
+        let wanted = self.endpoint(node);
+        node.endpoints.iter().flatten().find(|end| wanted.is_none_or(|wanted| **end == wanted))
     }
 
     #[inline(never)]
@@ -189,7 +196,7 @@ impl Core {
 
     /// The node for a request that no cookie decides: the marked one, else by key.
     #[inline]
-    pub(super) fn choose(&self, set: &NodeSet, incoming: &Incoming<'_>) -> Result<Chosen, NoNode> {
+    pub(super) fn choose(&self, set: &NodeSet, incoming: &Incoming<'_>) -> Result<Chosen<'_>, NoNode> {
         let Incoming { bytes, message, method, now_ms, .. } = *incoming;
         let hash = self.mark_hash(set, bytes, message);
         let found = self.shared.marks.found(hash, now_ms);
@@ -210,10 +217,16 @@ impl Core {
 
     /// The node by key, where no mark leads to one.
     #[inline(never)]
-    fn anew(&self, set: &NodeSet, incoming: &Incoming<'_>, hash: u64, mark: Option<Mark>) -> Result<Chosen, NoNode> {
+    fn anew(
+        &self,
+        set: &NodeSet,
+        incoming: &Incoming<'_>,
+        hash: u64,
+        mark: Option<Mark>,
+    ) -> Result<Chosen<'_>, NoNode> {
         let Incoming { message, method, now_ms, .. } = *incoming;
         let by = set.keys.by(method as u8);
-        let named = !message.replaces.is_empty() || !message.join.is_empty();
+        let named = !message.replaces().is_empty() || !message.join().is_empty();
         let spread = if *by == KeyBy::CallId && !named { incoming.call } else { self.spread(by, incoming) };
         let begins = begins(incoming);
         // What is repeated after its final response is as good as new.
@@ -225,7 +238,7 @@ impl Core {
         }
         let of = self.state.plan.node(node).ok_or(NoNode::NoneInSet)?;
         let endpoint = self.endpoint_anyway(of).ok_or(NoNode::NoneInSet)?;
-        let backup = of.is_backup(endpoint);
+        let backup = of.is_backup(*endpoint);
         let mark_of = |moved| Mark { node: of.mark, backup, moved, settled: false };
         if begins {
             self.leave(hash, now_ms, mark_of(moved), method);
@@ -246,7 +259,7 @@ impl Core {
     /// The marked node, unless it is down or stopped; an ICMP error alone, which may be forged, does
     /// not tear a call. A mark that was moved once stays, dead or alive: the call would be torn again.
     #[inline]
-    fn follow(&self, set: &NodeSet, mark: Mark) -> Option<Chosen> {
+    fn follow(&self, set: &NodeSet, mark: Mark) -> Option<Chosen<'_>> {
         let ix = self.state.plan.by_mark(mark.node)?;
         let node = self.state.plan.node(ix).filter(|node| node.set == set.ix && node.intent != Intent::Stop)?;
         let (endpoint, backup) = match self.untroubled(node) {
@@ -258,16 +271,16 @@ impl Core {
 
     /// The half of a pair that got the request while that lives, whichever takes new calls.
     #[inline(never)]
-    fn follow_half(&self, node: &Node, mark: Mark) -> Option<(Endpoint, bool)> {
+    fn follow_half<'p>(&self, node: &'p Node, mark: Mark) -> Option<(&'p Endpoint, bool)> {
         let vitals = &self.state.vitals;
-        let half = node.endpoints.get(usize::from(mark.backup)).copied().flatten();
+        let half = node.endpoints.get(usize::from(mark.backup)).and_then(Option::as_ref);
         let paired = node.endpoints.iter().all(Option::is_some);
         if let Some(end) = half.filter(|end| paired && vitals.of(end.peer) != balance::Health::Down) {
             return Some((end, mark.backup));
         }
         let stays = node.living(vitals).is_some() || mark.moved && !mark.settled;
         let endpoint = if stays { self.endpoint_anyway(node)? } else { return None };
-        Some((endpoint, node.is_backup(endpoint)))
+        Some((endpoint, node.is_backup(*endpoint)))
     }
 
     /// Whether a request that only refreshes something may leave a node that is drained: a phone

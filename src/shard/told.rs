@@ -52,10 +52,16 @@ impl Told {
         &self.quad
     }
 
-    /// `=PORT;received=ADDRESS`.
+    /// Text that holds all of these, and where `=PORT;received=ADDRESS` stands in it.
     #[inline]
-    pub(super) fn both(&self) -> &[u8] {
-        self.text.get(..usize::from(self.len)).unwrap_or_default()
+    pub(super) fn both_at(&self) -> (&[u8], usize, usize) {
+        (&self.text, 0, usize::from(self.len))
+    }
+
+    /// The same of `;received=ADDRESS`.
+    #[inline]
+    pub(super) fn received_at(&self) -> (&[u8], usize, usize) {
+        (&self.text, usize::from(self.port_len), usize::from(self.len))
     }
 
     /// `=PORT`.
@@ -120,12 +126,11 @@ mod tests {
                 let port = [n, 60_000 + n, 5060][usize::from(round)];
                 let ip = Ipv4Addr::new(192, n as u8, (n / 7) as u8, 255);
                 let told = sources.of(SocketAddr::new(ip.into(), port));
-                assert_eq!(told.both(), format!("={port};received={ip}").as_bytes());
-                assert_eq!(
-                    (told.port(), told.quad().text()),
-                    (&told.both()[..told.port().len()], ip.to_string().as_bytes())
-                );
-                assert_eq!([told.port(), told.received()].concat(), told.both());
+                let of = |(text, from, to): (&[u8], usize, usize)| text[from..to].to_vec();
+                assert_eq!(of(told.both_at()), format!("={port};received={ip}").as_bytes());
+                assert_eq!(told.quad().text(), ip.to_string().as_bytes());
+                assert_eq!(of(told.received_at()), told.received());
+                assert_eq!([told.port(), told.received()].concat(), of(told.both_at()));
             }
         }
     }

@@ -33,7 +33,7 @@ impl Draft<'_> {
         if pops == 0 && matches!(self.course.uri, NewUri::Keep | NewUri::Restored { .. }) {
             return Ok(());
         }
-        let values = sip::values(bytes, &message.route, Header::Route, &self.shard.watch);
+        let values = sip::values(bytes, message.route(), Header::Route, &self.shard.watch);
         let count = match self.course.uri {
             NewUri::Keep | NewUri::Restored { .. } => pops,
             NewUri::LastRoute | NewUri::StrictHop => values.clone().count(),
@@ -55,7 +55,7 @@ impl Draft<'_> {
                 let Some(next) = values.clone().nth(pops).and_then(|value| uri_of(bytes, &value)) else {
                     return Err(Unwritten::TooMany);
                 };
-                let end = message.route.end;
+                let end = message.route().end;
                 edit.splice(message.uri(), |text| text.bytes(next.of(bytes)));
                 remove_values(edit, values, |place| place > pops);
                 edit.insert(end, |text| {

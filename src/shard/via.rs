@@ -45,7 +45,7 @@ impl Branch {
     #[inline]
     pub(super) fn text(&self, key: &Key) -> [u8; BRANCH_LEN - PREFIX.len()] {
         let head = u64::from(self.slot) << 48 | u64::from(self.arrived.0) << 32 | u64::from(self.l);
-        let digits = digits::digits(&(u128::from(head) << 64 | u128::from(self.h)).to_be_bytes());
+        let digits = digits::digits(head, self.h);
         let mut text = [0; BRANCH_LEN - PREFIX.len()];
         if let Some((body, end)) = text.split_first_chunk_mut() {
             *body = digits;
@@ -115,11 +115,11 @@ pub(super) fn loop_mark(
     seed: u64,
     watch: &Watch,
 ) -> u32 {
-    let number = u64::from(message.cseq.number).wrapping_mul(ODD);
-    let mut hash = mix(mix(seed ^ number, uri), message.from.tag.of(bytes));
+    let number = u64::from(message.cseq.number).wrapping_mul(LOOPS.1);
+    let mut hash = LOOPS.folded(LOOPS.folded(seed ^ number, uri), message.from.tag.of(bytes));
     if let Some(skip) = skip {
-        for value in sip::values(bytes, &message.route, Header::Route, watch).skip(skip) {
-            hash = mix(hash, value.span.of(bytes));
+        for value in sip::values(bytes, message.route(), Header::Route, watch).skip(skip) {
+            hash = LOOPS.folded(hash, value.span.of(bytes));
         }
     }
     (hash >> 32) as u32
@@ -141,32 +141,8 @@ fn recurs(bytes: &[u8], message: &Message, l: u32, key: &Key) -> bool {
     })
 }
 
-const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// A hash of `text` that differs from seed to seed: whole little-endian words, the last filled up
-/// with zeros.
-#[inline]
-pub(super) fn mix(seed: u64, text: &[u8]) -> u64 {
-    let mut hash = seed ^ (text.len() as u64).wrapping_mul(ODD);
-    let (words, rest) = text.as_chunks::<8>();
-    for word in words {
-        hash = stir(hash ^ u64::from_le_bytes(*word));
-    }
-    if rest.is_empty() {
-        return stir(hash);
-    }
-    let last = match text.last_chunk::<8>() {
-        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
-        None => rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
-    };
-    stir(stir(hash ^ last))
-}
-
-#[inline]
-fn stir(word: u64) -> u64 {
-    let word = word.wrapping_mul(ODD);
-    word ^ (word >> 29)
-}
+/// No secret, and the same everywhere: what is keyed about L is its seed.
+const LOOPS: Key = Key(0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03);
 
 /// Eight lower-case hexadecimal digits.
 #[inline]

@@ -57,35 +57,40 @@ fn addr_spec(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
         .then_some((NameAddr { display: Span::NONE, uri, params: Span::NONE }, stop))
 }
 
-/// The URI and the tag of the value of From or To at `at`, if it is written up to its `end` as nearly
-/// all write it: quotes or none, `<>`, a tag or none, no white space but one blank.
-#[inline(always)]
-pub(super) fn plain(view: impl View, at: usize, end: usize) -> Option<(Span, Span)> {
-    let chunk: &[u8; 16] = view.chunk(at)?;
+/// Fills in URI and tag of the value of From or To at `at`, if it is written up to its `end`, where a line
+/// ends, as nearly all write it: quotes or none, `<>`, a tag or none, no white space but one blank.
+#[inline(never)]
+pub(super) fn plain(view: impl View, at: usize, end: usize, address: &mut Address) -> bool {
+    let Some(chunk) = view.chunk::<16>(at) else { return false };
     let start = match chunk {
         [b'<', ..] => at + 1,
         [b'"', ..] => {
             let lane = Lane::new(chunk);
-            let stops = lane.eq(b'"').or(lane.eq(b'\\')).or(lane.up_to(b'\r')).bits() & !1 | 1 << 16;
+            let stops = lane.eq(b'"').or(lane.eq(b'\\')).bits() & !1 | 1 << 16;
             let close = at + stops.trailing_zeros() as usize;
-            if view.chunk(close)? != b"\" <" {
-                return None;
+            // Were it behind the line's end, so would be all that follows.
+            if view.chunk(close) != Some(b"\" <") {
+                return false;
             }
             close + 3
         }
-        _ => return None,
+        _ => return false,
     };
-    let close = lane::stop(view, start, uri::stop)?;
+    let Some(close) = lane::far_stop(view, start, uri::stop) else { return false };
     let word = view.word(close);
     if word as u8 != b'>' || close == start {
-        return None;
+        return false;
     }
-    let uri = Span::new(start, close);
-    if close + 1 == end {
-        return Some((uri, Span::NONE));
+    let mut tag = Span::NONE;
+    if close + 1 != end {
+        let from = close + 6;
+        if !TAG_IS.is(word) || from >= end || lane::stop(view, from, loose_stop) != Some(end) {
+            return false;
+        }
+        tag = Span::new(from, end);
     }
-    let sound = TAG_IS.is(word) && close + 6 < end && lane::stop(view, close + 6, loose_stop)? == end;
-    sound.then(|| (uri, Span::new(close + 6, end)))
+    (address.uri, address.tag) = (Span::new(start, close), tag);
+    true
 }
 
 /// Parses the value of From or To; none if it is not sound.

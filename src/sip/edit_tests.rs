@@ -98,7 +98,7 @@ fn popped(header: &str, count: usize) -> String {
     let found = scan(message.as_bytes(), &Watch::NONE);
     let mut edit = Edit::new();
     let mut packet = packet(message.as_bytes());
-    for value in values(packet.bytes(), &found.route, Header::Route, &Watch::NONE).take(count) {
+    for value in values(packet.bytes(), found.route(), Header::Route, &Watch::NONE).take(count) {
         edit.pop(&value);
     }
     edit.apply(&mut packet).unwrap();

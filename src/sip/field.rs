@@ -3,7 +3,8 @@
 //! Driven by `scan`, `address` and `uri` with the whole datagram and the bounds of a value, whose line ends are
 //! known to be folds already: CR and LF within a value are white space. Never looks at a line's name.
 
-use super::lane::{self, Lane};
+use super::broad::Look;
+use super::lane;
 use super::message::{CSeq, Span};
 
 const TOKEN: u8 = 1;
@@ -184,7 +185,7 @@ pub(super) fn quoted(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
 
 /// Where a run of what most values are made of may end; what else is loose is left to a closer look.
 #[inline(always)]
-pub(super) fn loose_stop(lane: Lane) -> Lane {
+pub(super) fn loose_stop<L: Look>(lane: L) -> L {
     // From `;` to `>` four bytes differ in two bits once five is added.
     lane.beyond(b'-', b'~').or(lane.plus(5).with(3).eq(b'C')).or(lane.eq(b'\\'))
 }

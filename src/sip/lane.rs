@@ -3,6 +3,7 @@
 //! Driven by the parsers of this module. Lines are too short for a call to memchr each to pay. Never
 //! reads outside the slice given.
 
+use super::broad::Broad;
 pub(super) use super::sixteen::Lane;
 use super::view::View;
 
@@ -35,7 +36,14 @@ pub(super) fn find(bytes: &[u8], at: usize, end: usize, stop: impl Fn(Lane) -> L
 /// Offset of the first byte from `at` on for which `stop` says yes; none if the last lane of a slice is
 /// reached before. In a window there must be one.
 #[inline(always)]
-pub(super) fn stop(view: impl View, mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
+pub(super) fn stop(view: impl View, at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
+    let bits = stop(Lane::new(view.chunk(at)?)).bits();
+    // What follows has code of its own: inlined it saves a few instructions and costs more time.
+    if bits != 0 { Some(at + bits.trailing_zeros() as usize) } else { stop_on(view, at + WIDTH, stop) }
+}
+
+#[inline(never)]
+fn stop_on(view: impl View, mut at: usize, stop: impl Fn(Lane) -> Lane) -> Option<usize> {
     loop {
         let bits = stop(Lane::new(view.chunk(at)?)).bits();
         if bits != 0 {
@@ -43,6 +51,40 @@ pub(super) fn stop(view: impl View, mut at: usize, stop: impl Fn(Lane) -> Lane) 
         }
         at += WIDTH;
     }
+}
+
+/// As `stop`, twice as many bytes at a time: of what is mostly longer than a lane.
+#[inline(always)]
+pub(super) fn far_stop(view: impl View, at: usize, stop: impl Fn(Broad) -> Broad) -> Option<usize> {
+    let bits = stop(Broad::new(view.chunk(at)?)).bits();
+    if bits != 0 { Some(at + bits.trailing_zeros() as usize) } else { far_stop_on(view, at + 2 * WIDTH, stop) }
+}
+
+#[inline(never)]
+fn far_stop_on(view: impl View, mut at: usize, stop: impl Fn(Broad) -> Broad) -> Option<usize> {
+    loop {
+        let bits = stop(Broad::new(view.chunk(at)?)).bits();
+        if bits != 0 {
+            return Some(at + bits.trailing_zeros() as usize);
+        }
+        at += 2 * WIDTH;
+    }
+}
+
+/// Where `byte` stands in `text`, one bit each, the lowest for the first.
+#[inline]
+#[must_use]
+pub fn places(text: &[u8; WIDTH], byte: u8) -> u32 {
+    Lane::new(text).eq(byte).bits()
+}
+
+/// Where the first of some bytes stands in `text`.
+#[inline]
+#[must_use]
+pub fn first_of<const N: usize>(text: &[u8; WIDTH], some: &[u8; N]) -> Option<usize> {
+    let lane = Lane::new(text);
+    let bits = some.iter().fold(Lane::splat(0), |all, byte| all.or(lane.eq(*byte))).bits();
+    (bits != 0).then_some(bits.trailing_zeros() as usize)
 }
 
 /// Whether `text` holds one of two bytes.
@@ -56,6 +98,29 @@ pub fn holds(text: &[u8], one: u8, other: u8) -> bool {
     };
     let (chunks, _) = text.as_chunks::<WIDTH>();
     chunks.iter().fold(seen(last), |all, chunk| all.or(seen(chunk))).bits() != 0
+}
+
+/// Where `wanted` stands for the last time but one; none if it stands once or not at all.
+#[inline]
+#[must_use]
+pub fn last_but_one(text: &[u8; 48], wanted: u8) -> Option<usize> {
+    let (lanes, _) = text.as_chunks::<WIDTH>();
+    let all = lanes.iter().rev().fold(0, |bits, lane| bits << WIDTH | u64::from(Lane::new(lane).eq(wanted).bits()));
+    let last = 1u64.checked_shl(63 - all.leading_zeros().min(63))?;
+    let others = all & (last - 1);
+    (others != 0).then(|| 63 - others.leading_zeros() as usize)
+}
+
+/// Whether two texts are the same from `at` on.
+#[inline]
+#[must_use]
+pub fn same_from(one: &[u8; 48], other: &[u8; 48], at: usize) -> bool {
+    let (ones, _) = one.as_chunks::<WIDTH>();
+    let (others, _) = other.as_chunks::<WIDTH>();
+    let lanes = ones.iter().zip(others).rev();
+    let same =
+        lanes.fold(0, |bits, (one, other)| bits << WIDTH | u64::from(Lane::new(one).equal(Lane::new(other)).bits()));
+    (same ^ ((1 << 48) - 1)) >> (at & 63) == 0
 }
 
 /// The port at `at` and how many digits it has; none if it is not one that can be sent to.
@@ -292,6 +357,24 @@ mod tests {
         assert!(!via.is(word(b"via", 0)));
         assert!(!AnyCase::new(b"call-id:").is(word(b"call\rid:", 0)));
         assert_eq!(word(b"abc", 9), 0);
+    }
+
+    #[test]
+    fn ends_of_texts_are_looked_at_from_any_byte_on() {
+        for one in 0..48 {
+            let mut text = [b'x'; 48];
+            text[one] = b';';
+            assert_eq!(last_but_one(&text, b';'), None);
+            for other in 0..48 {
+                let mut text = text;
+                text[other] = b';';
+                assert_eq!(last_but_one(&text, b';'), (one != other).then_some(one.min(other)));
+                let mut changed = text;
+                changed[one] = b'y';
+                assert_eq!(same_from(&text, &changed, other), other > one);
+            }
+        }
+        assert_eq!(last_but_one(&[b';'; 48], b';'), Some(46));
     }
 
     #[test]

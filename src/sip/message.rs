@@ -4,7 +4,7 @@
 //! here borrows the bytes. Never looks at a datagram by itself.
 
 use super::fault::Fault;
-use super::names::{Header, Method, WATCH_MAX};
+use super::names::{Header, LISTED_MAX, Method, WATCH_MAX};
 use super::uri::Scheme;
 
 /// Part of a datagram: offsets from its first byte.
@@ -218,16 +218,8 @@ pub struct Message {
     pub content_length: Option<Number>,
     /// None also where it is no number; what exceeds 32 bits is `u32::MAX`.
     pub expires: Option<Number>,
-    pub route: Lines,
-    pub record_route: Lines,
-    pub contact: Lines,
-    pub path: Lines,
-    pub proxy_require: Lines,
-    pub supported: Lines,
-    pub replaces: Lines,
-    pub join: Lines,
-    /// Lines of the names in the `Watch`, by their index.
-    pub watched: [Lines; WATCH_MAX],
+    /// Lines of the headers whose values are not looked into, by their places.
+    lists: [Lines; LISTED_MAX],
     /// The first fault met. What stands behind it was still collected, so that it can be answered.
     pub fault: Option<Fault>,
 }
@@ -252,15 +244,7 @@ impl Message {
             max_forwards: None,
             content_length: None,
             expires: None,
-            route: Lines::NONE,
-            record_route: Lines::NONE,
-            contact: Lines::NONE,
-            path: Lines::NONE,
-            proxy_require: Lines::NONE,
-            supported: Lines::NONE,
-            replaces: Lines::NONE,
-            join: Lines::NONE,
-            watched: [Lines::NONE; WATCH_MAX],
+            lists: [Lines::NONE; LISTED_MAX],
             fault: None,
         }
     }
@@ -310,30 +294,72 @@ impl Message {
     }
 }
 
+/// The lines of headers whose values are not looked into.
 impl Message {
-    /// The lines of a header whose values are not looked into here.
+    #[inline]
+    #[must_use]
+    pub fn route(&self) -> &Lines {
+        self.list(Header::Route)
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn record_route(&self) -> &Lines {
+        self.list(Header::RecordRoute)
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn contact(&self) -> &Lines {
+        self.list(Header::Contact)
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn path(&self) -> &Lines {
+        self.list(Header::Path)
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn proxy_require(&self) -> &Lines {
+        self.list(Header::ProxyRequire)
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn supported(&self) -> &Lines {
+        self.list(Header::Supported)
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn replaces(&self) -> &Lines {
+        self.list(Header::Replaces)
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn join(&self) -> &Lines {
+        self.list(Header::Join)
+    }
+
+    /// Those of the names in the `Watch`, by their index.
+    #[inline]
+    #[must_use]
+    pub fn watched(&self) -> &[Lines; WATCH_MAX] {
+        self.lists.last_chunk().unwrap_or(&[Lines::NONE; WATCH_MAX])
+    }
+
     #[inline(always)]
-    pub(super) fn lines(&mut self, header: Header) -> Option<&mut Lines> {
-        Some(match header {
-            Header::Via => &mut self.vias,
-            Header::Route => &mut self.route,
-            Header::RecordRoute => &mut self.record_route,
-            Header::Contact => &mut self.contact,
-            Header::Path => &mut self.path,
-            Header::ProxyRequire => &mut self.proxy_require,
-            Header::Supported => &mut self.supported,
-            Header::Replaces => &mut self.replaces,
-            Header::Join => &mut self.join,
-            Header::Watched(index) => return self.watched.get_mut(index as usize),
-            Header::From
-            | Header::To
-            | Header::CallId
-            | Header::CSeq
-            | Header::MaxForwards
-            | Header::ContentLength
-            | Header::Expires
-            | Header::Other => return None,
-        })
+    fn list(&self, header: Header) -> &Lines {
+        header.place().and_then(|place| self.lists.get(place)).unwrap_or(&Lines::NONE)
+    }
+
+    /// The lines of the header at a place.
+    #[inline(always)]
+    pub(super) fn listed(&mut self, place: usize) -> Option<&mut Lines> {
+        self.lists.get_mut(place)
     }
 
     #[cold]

@@ -5,6 +5,7 @@
 //! allocates, never reads a clock, never keeps anything from one message to the next.
 
 mod address;
+mod broad;
 mod copy;
 pub mod edit;
 pub mod fault;
@@ -12,6 +13,7 @@ mod field;
 pub mod hex;
 mod host;
 mod key;
+mod known;
 mod lane;
 mod lines;
 pub mod message;
@@ -29,7 +31,7 @@ mod view;
 
 pub use edit::{Applied, Edit, EditError, SPLICES_MAX, SpliceId, TEXT_MAX};
 pub use fault::Fault;
-pub use lane::holds;
+pub use lane::{first_of, holds, last_but_one, places, same_from};
 pub use message::{Address, CSeq, Line, Lines, Message, Number, Rport, Span, Start, Via};
 pub use names::{Header, Method, WATCH_MAX, Watch};
 pub use reply::Reply;

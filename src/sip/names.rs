@@ -139,6 +139,31 @@ pub enum Header {
 }
 
 impl Header {
+    /// The place among the headers of which a scan tells the lines alone, below [`LISTED_MAX`].
+    #[inline(always)]
+    pub(super) const fn place(self) -> Option<usize> {
+        Some(match self {
+            Self::Route => 0,
+            Self::RecordRoute => 1,
+            Self::Contact => 2,
+            Self::Path => 3,
+            Self::ProxyRequire => 4,
+            Self::Supported => 5,
+            Self::Replaces => 6,
+            Self::Join => 7,
+            Self::Watched(index) => LISTED + index as usize,
+            Self::Via
+            | Self::From
+            | Self::To
+            | Self::CallId
+            | Self::CSeq
+            | Self::MaxForwards
+            | Self::ContentLength
+            | Self::Expires
+            | Self::Other => return None,
+        })
+    }
+
     /// The header that `name` names, in any case, long or compact (RFC 3261 7.3.3).
     #[must_use]
     pub fn parse(name: &[u8], watch: &Watch) -> Self {
@@ -202,6 +227,10 @@ impl Header {
 
 /// Names that a `Watch` can hold.
 pub const WATCH_MAX: usize = 4;
+/// Headers known here of which a scan tells the lines alone.
+const LISTED: usize = 8;
+/// The same with those of a `Watch`.
+pub(super) const LISTED_MAX: usize = LISTED + WATCH_MAX;
 const WATCH_NAME_MAX: usize = 64;
 
 /// What else to look for: configured header names, such as the source header.

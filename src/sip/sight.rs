@@ -5,115 +5,17 @@
 //! and what is taken means what the grammar says. Never finds a fault.
 
 use super::address;
+use super::broad::{Broad, Look as _};
+use super::known::{Kind, name};
 use super::lane::{self, Lane};
 use super::lines;
 use super::message::{Address, CSeq, Line, Lines, Message, Number, Span, Start, Via};
 use super::names::{Header, Method, Watch};
-use super::scan::{SEEN_CALL_ID, SEEN_CONTENT_LENGTH, SEEN_CSEQ, SEEN_FROM, SEEN_MAX_FORWARDS, SEEN_TO, SEEN_VIA};
+use super::scan::{
+    SEEN_CALL_ID, SEEN_CONTENT_LENGTH, SEEN_CSEQ, SEEN_FROM, SEEN_MAX_FORWARDS, SEEN_METHOD, SEEN_TO, SEEN_VIA,
+};
 use super::view::View;
 use super::{uri, via};
-
-/// A name with its colon and a blank.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Known {
-    name: [u8; 16],
-    /// Bit 5 of each letter, whose case means nothing.
-    cases: [u8; 16],
-    /// A bit for each byte behind the name.
-    rest: u16,
-    length: u8,
-    header: Header,
-}
-
-const SLOTS: usize = 64;
-
-/// Where the name stands that begins with these bytes.
-#[inline(always)]
-const fn slot(first: [u8; 4], further: [u8; 4]) -> usize {
-    const CONT: u32 = u32::from_le_bytes(*b"cont");
-    let first = u32::from_le_bytes(first) | 0x2020_2020;
-    let key = if first == CONT { u32::from_le_bytes(further) | 0x2020_2020 } else { first };
-    (key.wrapping_mul(0xe3c0_43a9) >> 26) as usize
-}
-
-/// No two share a slot.
-static KNOWN: [Known; SLOTS] = known();
-
-const NAMES: [(&[u8], Header); 33] = [
-    (b"via: ", Header::Via),
-    (b"from: ", Header::From),
-    (b"to: ", Header::To),
-    (b"call-id: ", Header::CallId),
-    (b"cseq: ", Header::CSeq),
-    (b"contact: ", Header::Contact),
-    (b"content-length: ", Header::ContentLength),
-    (b"max-forwards: ", Header::MaxForwards),
-    (b"route: ", Header::Route),
-    (b"record-route: ", Header::RecordRoute),
-    (b"replaces: ", Header::Replaces),
-    (b"path: ", Header::Path),
-    (b"proxy-require: ", Header::ProxyRequire),
-    (b"supported: ", Header::Supported),
-    (b"expires: ", Header::Expires),
-    (b"join: ", Header::Join),
-    (b"allow: ", Header::Other),
-    (b"user-agent: ", Header::Other),
-    (b"content-type: ", Header::Other),
-    (b"accept: ", Header::Other),
-    (b"server: ", Header::Other),
-    (b"date: ", Header::Other),
-    (b"event: ", Header::Other),
-    (b"reason: ", Header::Other),
-    (b"require: ", Header::Other),
-    (b"subject: ", Header::Other),
-    (b"privacy: ", Header::Other),
-    (b"min-se: ", Header::Other),
-    (b"rseq: ", Header::Other),
-    (b"rack: ", Header::Other),
-    (b"organization: ", Header::Other),
-    (b"authorization: ", Header::Other),
-    (b"warning: ", Header::Other),
-];
-
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const fn known() -> [Known; SLOTS] {
-    // Of no bytes whatever.
-    let none = Known { name: [0; 16], cases: [0xff; 16], rest: 0, length: 0, header: Header::Other };
-    let mut all = [none; SLOTS];
-    let mut left: &[(&[u8], Header)] = &NAMES;
-    while let [(text, header), tail @ ..] = left {
-        let mut known = Known {
-            name: [0; 16],
-            cases: [0; 16],
-            rest: !((1u32 << text.len()) - 1) as u16,
-            length: text.len() as u8,
-            header: *header,
-        };
-        let mut index = 0;
-        while index < text.len() {
-            known.name[index] = text[index];
-            known.cases[index] = if text[index].is_ascii_lowercase() { 0x20 } else { 0 };
-            index += 1;
-        }
-        let [a, b, c, d, _, e, f, g, h, ..] = known.name;
-        let slot = slot([a, b, c, d], [e, f, g, h]);
-        assert!(all[slot].length == 0);
-        all[slot] = known;
-        left = tail;
-    }
-    all
-}
-
-/// The header that the line at `at` names, and where its value begins, behind one blank.
-#[inline(always)]
-fn name(view: impl View, at: usize) -> Option<(Header, usize)> {
-    let chunk: &[u8; 16] = view.chunk(at)?;
-    let [a, b, c, d, _, e, f, g, h, ..] = *chunk;
-    let known = KNOWN.get(slot([a, b, c, d], [e, f, g, h]))?;
-    let same = Lane::new(chunk).or(Lane::new(&known.cases)).equal(Lane::new(&known.name)).bits();
-    (same | u32::from(known.rest) == u32::from(u16::MAX)).then_some((known.header, at + known.length as usize))
-}
 
 /// As `name`, of whatever `lines` knows and of names that mean nothing here.
 fn other_name(view: impl View, at: usize, watch: &Watch) -> Option<(Header, usize)> {
@@ -128,13 +30,9 @@ fn other_name(view: impl View, at: usize, watch: &Watch) -> Option<(Header, usiz
 /// Whether CRLF stands at `at` and, as far as a glance tells, no fold behind it.
 #[inline(always)]
 fn ends_line(view: impl View, at: usize) -> bool {
-    const CRLF: u32 = u32::from_le_bytes(*b"\0\0\r\n");
     // Of white space and few other bytes these bits leave nothing.
-    const NO_FOLD: u32 = 0xd6;
-    let Some(chunk) = view.chunk(at) else { return false };
-    let word = u32::from_le_bytes(*chunk) & (NO_FOLD << 16 | 0xffff);
-    // CR and LF are subtracted, one of them shows as a number out of bounds; so does none behind.
-    word.rotate_left(16).wrapping_sub(CRLF + 1) < NO_FOLD
+    const NO_FOLD: u8 = 0xd6;
+    view.chunk(at) == Some(b"\r\n") && view.byte(at + 2).is_some_and(|behind| behind & NO_FOLD != 0)
 }
 
 /// Finds line ends, front to back, without a look at what stands between them: so no line waits for
@@ -144,7 +42,7 @@ pub(super) struct Ends<V> {
     view: V,
     /// Where the next bits begin.
     base: usize,
-    /// Control characters that are not passed yet, up to CR, one bit each.
+    /// Line ends that are not passed yet, and the few control characters beside them, one bit each.
     bits: u64,
 }
 
@@ -166,7 +64,7 @@ impl<V: View> Ends<V> {
     fn next(&mut self, start: usize) -> Option<usize> {
         while self.bits == 0 {
             // The LF of the end found last may be the first here.
-            self.bits = controls(self.view.chunk(self.base)?) & if start > self.base { !1 } else { !0 };
+            self.bits = breaks(self.view.chunk(self.base)?) & if start > self.base { !1 } else { !0 };
             self.base += 64;
         }
         let end = self.base - 64 + self.bits.trailing_zeros() as usize;
@@ -176,11 +74,11 @@ impl<V: View> Ends<V> {
     }
 }
 
-/// Bytes up to CR, one bit each, the lowest for the first.
+/// CR, LF and their neighbours, one bit each, the lowest for the first.
 #[inline(always)]
-fn controls(chunk: &[u8; 64]) -> u64 {
-    let (lanes, _) = chunk.as_chunks::<16>();
-    lanes.iter().rev().fold(0, |bits, lane| bits << 16 | u64::from(Lane::new(lane).control().bits()))
+fn breaks(chunk: &[u8; 64]) -> u64 {
+    let (halves, _) = chunk.as_chunks::<32>();
+    halves.iter().rev().fold(0, |bits, half| bits << 32 | u64::from(Broad::new(half).breaks().bits()))
 }
 
 /// The start line; where the next begins.
@@ -232,7 +130,10 @@ pub(super) fn header_lines<V: View>(
     let mut start = at;
     while let Some(end) = ends.next(start) {
         let taken = match name(view, start) {
-            Some((header, at)) => take(view, watch, message, seen, header, Bounds { start, at, end }),
+            Some(known) => {
+                let at = start + known.length as usize;
+                take(view, watch, message, seen, (known.kind, known.place), Bounds { start, at, end })
+            }
             None => end > start && take_other(view, watch, message, seen, start, end),
         };
         if !taken {
@@ -246,68 +147,82 @@ pub(super) fn header_lines<V: View>(
 #[inline(never)]
 fn take_other(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, start: usize, end: usize) -> bool {
     let found = other_name(view, start, watch).filter(|(_, at)| *at <= end);
-    found.is_some_and(|(header, at)| take(view, watch, message, seen, header, Bounds { start, at, end }))
+    found.is_some_and(|(header, at)| take(view, watch, message, seen, Kind::of(header), Bounds { start, at, end }))
 }
 
-/// Takes a line, or leaves it for a closer look. Those that are looked into have functions of their own,
-/// so that the constants of one are no burden to another.
+/// Takes a line, or leaves it for a closer look. Of those that are looked into, the longer ones have
+/// functions of their own, so that the constants of one are no burden to another.
 #[inline(always)]
-fn take(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, header: Header, line: Bounds) -> bool {
-    let lines = match header {
+fn take(
+    view: impl View,
+    watch: &Watch,
+    message: &mut Message,
+    seen: &mut u8,
+    (kind, place): (Kind, u8),
+    line: Bounds,
+) -> bool {
+    match kind {
         // Only a closer look tells whether it is one of those looked for.
-        Header::Other => return !watch.has_length(line.at - line.start - 2),
-        Header::Via if message.vias.count == 0 => return top_via(view, message, seen, line).is_some(),
-        Header::From => return address(view, &mut message.from, seen, SEEN_FROM, line).is_some(),
-        Header::To => return address(view, &mut message.to, seen, SEEN_TO, line).is_some(),
-        Header::CallId => return call_id(view, message, seen, line).is_some(),
-        Header::CSeq => return cseq(view, message, seen, line).is_some(),
-        Header::MaxForwards => return max_forwards(view, message, seen, line).is_some(),
-        Header::ContentLength => return content_length(view, message, seen, line).is_some(),
-        Header::Expires | Header::Watched(_) => return false,
-        Header::Via => &mut message.vias,
-        Header::Route => &mut message.route,
-        Header::RecordRoute => &mut message.record_route,
-        Header::Contact => &mut message.contact,
-        Header::Path => &mut message.path,
-        Header::ProxyRequire => &mut message.proxy_require,
-        Header::Supported => &mut message.supported,
-        Header::Replaces => &mut message.replaces,
-        Header::Join => &mut message.join,
-    };
-    // No white space at either end of the value.
-    let sound = view.byte(line.at).is_some_and(|first| first > b' ')
-        && view.byte(line.end.wrapping_sub(1)).is_some_and(|last| last > b' ');
-    if sound {
-        lines.add(line.line());
+        Kind::Other => !watch.has_length(line.at - line.start - 2),
+        Kind::Via if *seen & SEEN_VIA == 0 => top_via(view, message, seen, line),
+        Kind::From => *seen & SEEN_FROM == 0 && address(view, &mut message.from, seen, SEEN_FROM, line),
+        Kind::To => *seen & SEEN_TO == 0 && address(view, &mut message.to, seen, SEEN_TO, line),
+        Kind::CallId => call_id(view, message, seen, line).is_some(),
+        Kind::CSeq => cseq(view, message, seen, line).is_some(),
+        Kind::MaxForwards => max_forwards(view, message, seen, line).is_some(),
+        Kind::ContentLength => content_length(view, message, seen, line).is_some(),
+        Kind::Left => false,
+        Kind::Via => {
+            let sound = has_plain_ends(view, line);
+            if sound {
+                message.vias.add(line.line());
+            }
+            sound
+        }
+        Kind::Listed => match message.listed(place.into()) {
+            Some(lines) if has_plain_ends(view, line) => {
+                lines.add(line.line());
+                true
+            }
+            Some(_) | None => false,
+        },
     }
-    sound
 }
 
-#[inline(never)]
-fn top_via(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
-    if via::plain(view, line.at, &mut message.via)? != line.end {
+/// Whether no white space stands at either end of a value.
+#[inline(always)]
+fn has_plain_ends(view: impl View, line: Bounds) -> bool {
+    view.byte(line.at).is_some_and(|first| first > b' ')
+        && view.byte(line.end.wrapping_sub(1)).is_some_and(|last| last > b' ')
+}
+
+#[inline(always)]
+fn top_via(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> bool {
+    if via::plain_alone(view, line.at, &mut message.via) != Some(line.end) {
         message.via = Via::NONE;
-        return None;
+        return false;
     }
     let line = line.line();
     message.via.line = line;
     message.vias = Lines { count: 1, end: line.next, first: line };
     *seen |= SEEN_VIA;
-    Some(())
+    true
 }
 
 /// From or To; `bit` tells which.
-#[inline(never)]
-fn address(view: impl View, address: &mut Address, seen: &mut u8, bit: u8, line: Bounds) -> Option<()> {
-    let (uri, tag) = address::plain(view, line.at, line.end).filter(|_| *seen & bit == 0)?;
-    *address = Address { line: line.line(), uri, tag };
-    *seen |= bit;
-    Some(())
+#[inline(always)]
+fn address(view: impl View, address: &mut Address, seen: &mut u8, bit: u8, line: Bounds) -> bool {
+    let sound = address::plain(view, line.at, line.end, address);
+    if sound {
+        address.line = line.line();
+        *seen |= bit;
+    }
+    sound
 }
 
-#[inline(never)]
+#[inline(always)]
 fn call_id(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
-    let stop = lane::stop(view, line.at, |lane| lane.beyond(b'!', b'~'))?;
+    let stop = lane::far_stop(view, line.at, |lane| lane.beyond(b'!', b'~'))?;
     if stop != line.end || stop == line.at || *seen & SEEN_CALL_ID != 0 {
         return None;
     }
@@ -316,18 +231,26 @@ fn call_id(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) 
     Some(())
 }
 
-#[inline(never)]
+#[inline(always)]
 fn cseq(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
     let Bounds { at, end, .. } = line;
     let (number, count) = lane::few_digits(*view.chunk(at)?);
     let start = at + count + 1;
-    let stop = lane::stop(view, start, |lane| lane.beyond(b'A', b'Z'))?;
-    if stop != end || stop == start || count == 0 || view.byte(start - 1)? != b' ' || *seen & SEEN_CSEQ != 0 {
+    let length = end.wrapping_sub(start);
+    let letters = Lane::new(view.chunk(start)?).beyond(b'A', b'Z').bits().trailing_zeros() as usize;
+    if letters != length || length == 0 || count == 0 || view.byte(start - 1)? != b' ' || *seen & SEEN_CSEQ != 0 {
         return None;
     }
     let (value, method, digits) = (Span::new(at, end), Span::new(start, end), Span::new(at, start - 1));
     message.cseq = CSeq { number, value, method, digits };
     *seen |= SEEN_CSEQ;
+    if let Start::Request { name, .. } = message.start
+        && usize::from(name.end) == length
+        && length <= 8
+        && (view.word(0) ^ view.word(start)) << (64 - 8 * length) == 0
+    {
+        *seen |= SEEN_METHOD;
+    }
     Some(())
 }
 

@@ -13,8 +13,9 @@ pub(super) use portable::Lane;
 mod sse2 {
     use safe_arch::{
         add_i8_m128i, add_saturating_u8_m128i, bitand_m128i, bitandnot_m128i, bitor_m128i, cmp_eq_mask_i8_m128i,
-        load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i, pack_i16_to_u8_m128i, set_splat_i8_m128i,
-        set_splat_i16_m128i, shl_imm_u16_m128i, shr_imm_u16_m128i, sub_i8_m128i, sub_saturating_u8_m128i,
+        cmp_gt_mask_i8_m128i, load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i, pack_i16_to_u8_m128i,
+        set_i64_m128i, set_splat_i8_m128i, set_splat_i16_m128i, shl_imm_u16_m128i, shr_imm_u16_m128i, sub_i8_m128i,
+        unpack_high_i8_m128i, unpack_low_i8_m128i,
     };
 
     /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
@@ -25,6 +26,29 @@ mod sse2 {
         #[inline(always)]
         pub(in crate::sip) fn new(bytes: &[u8; 16]) -> Self {
             Self(load_unaligned_m128i(bytes))
+        }
+
+        /// The bytes of two words, the lowest first.
+        #[inline(always)]
+        pub(in crate::sip) fn of_words(first: u64, second: u64) -> Self {
+            Self(set_i64_m128i(second as i64, first as i64))
+        }
+
+        /// Sixteen times `byte`.
+        #[inline(always)]
+        pub(in crate::sip) fn splat(byte: u8) -> Self {
+            Self(set_splat_i8_m128i(byte as i8))
+        }
+
+        #[inline(always)]
+        pub(in crate::sip) fn bytes(self) -> [u8; 16] {
+            self.0.into()
+        }
+
+        /// Which bytes, none of them above 127, are above `byte`.
+        #[inline(always)]
+        pub(in crate::sip) fn above(self, byte: u8) -> Self {
+            Self(cmp_gt_mask_i8_m128i(self.0, set_splat_i8_m128i(byte as i8)))
         }
 
         /// Which bytes are `byte`.
@@ -45,10 +69,10 @@ mod sse2 {
             Self(cmp_eq_mask_i8_m128i(min_u8_m128i(self.0, set_splat_i8_m128i(byte as i8)), self.0))
         }
 
-        /// Which bytes are at most CR: by an operation less than `up_to`.
+        /// Which bytes are CR, LF or one of the control characters from BS to SI: by two operations.
         #[inline(always)]
-        pub(in crate::sip) fn control(self) -> Self {
-            Self(sub_saturating_u8_m128i(self.0, set_splat_i8_m128i(b'\r' as i8))).eq(0)
+        pub(in crate::sip) fn breaks(self) -> Self {
+            Self(bitand_m128i(self.0, set_splat_i8_m128i(0xf8_u8 as i8))).eq(0x08)
         }
 
         /// Which bytes are from `low` to `high`.
@@ -109,6 +133,20 @@ mod sse2 {
             pack_i16_to_u8_m128i(pairs(self.0), pairs(other.0)).into()
         }
 
+        /// Both halves of every byte, the upper one first.
+        #[inline(always)]
+        pub(in crate::sip) fn halved(self) -> (Self, Self) {
+            let low = set_splat_i8_m128i(0x0f);
+            let (upper, lower) = (bitand_m128i(shr_imm_u16_m128i::<4>(self.0), low), bitand_m128i(self.0, low));
+            (Self(unpack_low_i8_m128i(upper, lower)), Self(unpack_high_i8_m128i(upper, lower)))
+        }
+
+        /// The sum of each pair of bytes, modulo 256.
+        #[inline(always)]
+        pub(in crate::sip) fn added(self, other: Self) -> Self {
+            Self(add_i8_m128i(self.0, other.0))
+        }
+
         /// Yes for no, no for yes.
         #[inline(always)]
         pub(in crate::sip) fn not(self) -> Self {
@@ -134,6 +172,36 @@ mod portable {
             Self(*bytes)
         }
 
+        pub(in crate::sip) fn of_words(first: u64, second: u64) -> Self {
+            Self((u128::from(first) | u128::from(second) << 64).to_le_bytes())
+        }
+
+        pub(in crate::sip) fn splat(byte: u8) -> Self {
+            Self([byte; 16])
+        }
+
+        pub(in crate::sip) fn bytes(self) -> [u8; 16] {
+            self.0
+        }
+
+        pub(in crate::sip) fn above(self, byte: u8) -> Self {
+            self.map(|own| own > byte)
+        }
+
+        pub(in crate::sip) fn halved(self) -> (Self, Self) {
+            let half = |place: usize| {
+                let byte = self.0.get(place / 2).copied().unwrap_or_default();
+                if place.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
+            };
+            (Self(std::array::from_fn(half)), Self(std::array::from_fn(|place| half(place + 16))))
+        }
+
+        pub(in crate::sip) fn added(self, other: Self) -> Self {
+            let mut sum = self.0;
+            sum.iter_mut().zip(other.0).for_each(|(sum, other)| *sum = sum.wrapping_add(other));
+            Self(sum)
+        }
+
         fn map(self, each: impl Fn(u8) -> bool) -> Self {
             Self(self.0.map(|byte| if each(byte) { 0xff } else { 0 }))
         }
@@ -152,8 +220,8 @@ mod portable {
             self.map(|own| own <= byte)
         }
 
-        pub(in crate::sip) fn control(self) -> Self {
-            self.up_to(b'\r')
+        pub(in crate::sip) fn breaks(self) -> Self {
+            self.map(|own| (0x08..=0x0f).contains(&own))
         }
 
         pub(in crate::sip) fn within(self, low: u8, high: u8) -> Self {
@@ -227,7 +295,7 @@ mod tests {
                 for high in [byte, byte.saturating_add(3), 0x7e] {
                     assert_eq!(sse2.beyond(byte.min(high), high).bits(), portable.beyond(byte.min(high), high).bits());
                 }
-                assert_eq!(sse2.control().bits(), portable.control().bits());
+                assert_eq!(sse2.breaks().bits(), portable.breaks().bits());
                 assert_eq!(sse2.plus(byte).eq(0).bits(), portable.plus(byte).eq(0).bits());
                 assert_eq!(sse2.within(byte, 255).bits(), portable.within(byte, 255).bits());
                 assert_eq!(sse2.within(byte / 2, byte).bits(), portable.within(byte / 2, byte).bits());
@@ -242,7 +310,16 @@ mod tests {
                 portable.lower().eq(b'a').choose(portable, portable.lower()),
             );
             assert_eq!(low.0.eq(first).bits(), low.1.eq(first).bits());
+            let halved = (sse2.halved(), portable.halved());
+            assert_eq!((halved.0.0.bytes(), halved.0.1.bytes()), (halved.1.0.bytes(), halved.1.1.bytes()));
+            assert_eq!(sse2.added(pair.0).bytes(), portable.added(pair.1).bytes());
+            assert_eq!(super::Lane::splat(first).bytes(), portable::Lane::splat(first).bytes());
+            let word = u64::from(first) << 13 | 0x0123_4567;
+            let words = (super::Lane::of_words(word, !word), portable::Lane::of_words(word, !word));
+            assert_eq!(words.0.bytes(), words.1.bytes());
             let nibbles = bytes.map(|byte| byte & 15);
+            let few = (super::Lane::new(&nibbles).above(9), portable::Lane::new(&nibbles).above(9));
+            assert_eq!(few.0.bits(), few.1.bits());
             let others = nibbles.map(|nibble| 15 - nibble);
             assert_eq!(
                 super::Lane::new(&nibbles).joined(super::Lane::new(&others)),

@@ -3,6 +3,7 @@
 //! Driven by `scan` for the request-URI and by the shard for the addresses that a decision needs.
 //! Strict where two readers could see two hosts (RFC 4475), and no stricter. Never undoes an escape.
 
+use super::broad::Look;
 use super::field::{self, Next};
 use super::lane::{self, AnyCase};
 use super::message::Span;
@@ -251,7 +252,7 @@ fn odd_parts(bytes: &[u8], span: Span) -> Option<Parts> {
 
 /// As `unsound`, and `!` and what is not ASCII: where what is taken at sight stops.
 #[inline(always)]
-pub(super) fn stop(lane: lane::Lane) -> lane::Lane {
+pub(super) fn stop<L: Look>(lane: L) -> L {
     lane.beyond(b'#', b'~').or(lane.with(2).eq(b'>'))
 }
 

@@ -28,16 +28,11 @@ pub(super) fn parse(bytes: &[u8], value: Span, via: &mut Via) -> Result<(), Faul
     odd(bytes, value.start as usize, value.end as usize, via)
 }
 
-#[inline(never)]
-fn plain_alone(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
-    plain(bytes, at, via)
-}
-
 /// Over UDP, no white space but one blank, each parameter that routing knows at most once, no other.
 /// Fills in all but the line and gives the offset behind the value, which whatever cannot go on ends:
 /// it is for the caller to see whether it may.
-#[inline(always)]
-pub(super) fn plain(view: impl View, at: usize, via: &mut Via) -> Option<usize> {
+#[inline(never)]
+pub(super) fn plain_alone(view: impl View, at: usize, via: &mut Via) -> Option<usize> {
     if view.chunk(at)? != b"SIP/2.0/UDP " {
         return None;
     }
@@ -52,32 +47,34 @@ pub(super) fn plain(view: impl View, at: usize, via: &mut Via) -> Option<usize> 
         port = Some(number);
         next = stop + 1 + count;
     }
-    let (host, sent_by) = (Span::new(start, stop), Span::new(start, next));
-    let (mut branch, mut received, mut rport) = (Span::NONE, Span::NONE, Rport::Absent);
+    let behind = next;
+    // By start and end; an end of 0 stands for none.
+    let (mut branch, mut received, mut rport) = ((0, 0), (0, 0), Rport::Absent);
     loop {
         let word = view.word(next);
         if word as u8 != b';' {
             break;
         }
-        if BRANCH_IS.is(word) && branch.is_empty() {
+        if BRANCH_IS.is(word) && branch.1 == 0 {
             branch = plain_value(view, next + 8)?;
-            if branch.len() == 7 {
+            // The magic cookie alone.
+            if branch.1 == branch.0 + 7 {
                 return None;
             }
-            next = branch.end.into();
+            next = branch.1;
         } else if RPORT.is(word >> 8) && rport == Rport::Absent {
             (rport, next) = plain_rport(view, word, next + 6)?;
-        } else if RECEIVE.is(word) && D_IS.is(view.word(next + 8)) && received.is_empty() {
+        } else if RECEIVE.is(word) && D_IS.is(view.word(next + 8)) && received.1 == 0 {
             received = plain_value(view, next + 10)?;
-            next = received.end.into();
+            next = received.1;
         } else {
             return None;
         }
     }
-    (via.host, via.port, via.sent_by) = (host, port, sent_by);
+    (via.host, via.port, via.sent_by) = (Span::new(start, stop), port, Span::new(start, behind));
     via.transport = Span::new(at + 8, at + 11);
-    (via.branch, via.received, via.rport) = (branch, received, rport);
-    via.value = Span::new(at, next);
+    (via.branch, via.received) = (Span::new(branch.0, branch.1), Span::new(received.0, received.1));
+    (via.rport, via.value) = (rport, Span::new(at, next));
     Some(next)
 }
 
@@ -95,11 +92,11 @@ fn plain_rport(view: impl View, word: u64, at: usize) -> Option<(Rport, usize)> 
     }
 }
 
-/// The value at `start`, of what most values are made of.
+/// Start and end of the value at `start`, of what most values are made of.
 #[inline(always)]
-fn plain_value(view: impl View, start: usize) -> Option<Span> {
-    let stop = lane::stop(view, start, loose_stop)?;
-    (stop > start).then(|| Span::new(start, stop))
+fn plain_value(view: impl View, start: usize) -> Option<(usize, usize)> {
+    let stop = lane::far_stop(view, start, loose_stop)?;
+    (stop > start).then_some((start, stop))
 }
 
 #[inline(never)]

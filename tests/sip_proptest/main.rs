@@ -36,15 +36,15 @@ fn meaning(bytes: &[u8]) -> Option<Meaning> {
     };
     let lists = [
         list(&message.vias, Header::Via),
-        list(&message.route, Header::Route),
-        list(&message.record_route, Header::RecordRoute),
-        list(&message.contact, Header::Contact),
-        list(&message.path, Header::Path),
-        list(&message.proxy_require, Header::ProxyRequire),
-        list(&message.supported, Header::Supported),
-        list(&message.replaces, Header::Replaces),
-        list(&message.join, Header::Join),
-        list(&message.watched[0], Header::Watched(0)),
+        list(message.route(), Header::Route),
+        list(message.record_route(), Header::RecordRoute),
+        list(message.contact(), Header::Contact),
+        list(message.path(), Header::Path),
+        list(message.proxy_require(), Header::ProxyRequire),
+        list(message.supported(), Header::Supported),
+        list(message.replaces(), Header::Replaces),
+        list(message.join(), Header::Join),
+        list(&message.watched()[0], Header::Watched(0)),
     ];
     Some(Meaning {
         request: match message.start {
@@ -92,7 +92,7 @@ fn within(bytes: &[u8], message: &Message) {
         message.to.line.value,
         message.call_id,
         message.cseq.value,
-        message.contact.first.value,
+        message.contact().first.value,
         message.body(),
     ];
     for span in spans {
@@ -338,7 +338,7 @@ fn push(packet: &mut Packet) {
     let mut edit = Edit::new();
     let at = message.via.line.start;
     edit.insert(at, |text| text.str(OUR_VIA));
-    let lines = message.record_route;
+    let lines = *message.record_route();
     edit.insert(if lines.is_empty() { at } else { lines.first.start }, |text| text.str(OUR_ROUTES));
     edit.apply(packet).unwrap();
 }
@@ -349,7 +349,7 @@ fn pop(packet: &mut Packet) {
     let mut edit = Edit::new();
     let watch = watch();
     values(packet.bytes(), &message.vias, Header::Via, &watch).take(1).for_each(|value| edit.pop(&value));
-    let routes = values(packet.bytes(), &message.record_route, Header::RecordRoute, &watch);
+    let routes = values(packet.bytes(), message.record_route(), Header::RecordRoute, &watch);
     routes.take(2).for_each(|value| edit.pop(&value));
     edit.apply(packet).unwrap();
 }
@@ -512,7 +512,7 @@ fn hostile_datagrams_of_full_length_are_scanned_in_linear_time() {
                     #[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
                     let from = std::time::Instant::now();
                     let message = scan(&bytes, &Watch::NONE);
-                    let _ = values(&bytes, &message.route, Header::Route, &Watch::NONE).count();
+                    let _ = values(&bytes, message.route(), Header::Route, &Watch::NONE).count();
                     let _ = values(&bytes, &message.vias, Header::Via, &Watch::NONE).count();
                     from.elapsed()
                 });

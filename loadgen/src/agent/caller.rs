@@ -201,7 +201,7 @@ impl Agent {
     /// its Contact.
     fn node_of(&mut self, bytes: &[u8], message: &Message) -> u16 {
         let contact = || -> Option<(SocketAddr, Span)> {
-            let value = values(bytes, &message.contact, Header::Contact, &Watch::NONE).next()?;
+            let value = values(bytes, message.contact(), Header::Contact, &Watch::NONE).next()?;
             let span = uri::name_addr_in(bytes, value.span)?.uri;
             let uri = uri::parse_in(bytes, span)?;
             Some((SocketAddr::new(uri::host_ip(uri.host)?, uri.port.unwrap_or(5060)), span))

@@ -97,8 +97,8 @@ fn tags(leg: &mut Leg, message: &Message, bytes: &[u8], code: u16) -> Result<(),
     if (in_dialog || forms) && !tag.is_empty() && !leg.dialog.knows_tag(tag) {
         return Err(Odd::WrongTag);
     }
-    if forms && !in_dialog && !message.record_route.is_empty() {
-        let routes = wire::hash(block(bytes, &message.record_route).unwrap_or_default());
+    if forms && !in_dialog && !message.record_route().is_empty() {
+        let routes = wire::hash(block(bytes, message.record_route()).unwrap_or_default());
         if *leg.routes_hash.get_or_insert(routes) != routes {
             return Err(Odd::RecordRouteChanged);
         }
@@ -134,7 +134,7 @@ pub(super) fn request(leg: &Leg, spot: &Spot, packet: &Packet, message: &Message
         return Err(Odd::WrongTag);
     }
     let refused = matches!(leg.step, Step::Refusing | Step::Confirmed);
-    if !refused && !message.route.is_empty() {
+    if !refused && !message.route().is_empty() {
         return Err(Odd::RouteLeft);
     }
     if !refused && message.uri().of(bytes) != spot.contact_uri {

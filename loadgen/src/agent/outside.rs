@@ -114,7 +114,7 @@ impl Agent {
         let nonce = wire::hash(message.call_id.of(bytes)) ^ u64::from_le_bytes(self.rules.run);
         let welcome =
             self.rules.registrar.as_ref().is_none_or(|password| digest::verify(bytes, message, password, nonce));
-        let contact = message.contact.first.value.of(bytes);
+        let contact = message.contact().first.value.of(bytes);
         send(out, packet.port, asked.reply_to(), self.rules.to, |text| {
             text.str(if welcome { OK } else { UNAUTHORIZED });
             asked.write(&tag, false, text);

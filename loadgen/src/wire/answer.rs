@@ -32,8 +32,8 @@ impl Asked<'_> {
         let Self { bytes, message, .. } = *self;
         let at = text.len();
         self.vias(text);
-        if routes && !message.record_route.is_empty() {
-            lines(bytes, message, &message.record_route, Header::RecordRoute, text);
+        if routes && !message.record_route().is_empty() {
+            lines(bytes, message, message.record_route(), Header::RecordRoute, text);
         }
         text.str("From: ");
         text.bytes(message.from.line.value.of(bytes));

@@ -62,7 +62,7 @@ impl Dialog {
     /// Takes everything over from a message; where requests go then, if the message says so by
     /// address. None if it has no sound Contact.
     pub(crate) fn establish(&mut self, bytes: &[u8], message: &Message, from: From<'_>) -> Option<Option<SocketAddr>> {
-        let contact = values(bytes, &message.contact, Header::Contact, &Watch::NONE).next()?;
+        let contact = values(bytes, message.contact(), Header::Contact, &Watch::NONE).next()?;
         let target = uri::name_addr_in(bytes, contact.span)?.uri;
         self.text.truncate(self.tag.end as usize);
         let text = &mut self.text;
@@ -119,12 +119,12 @@ impl Dialog {
 
 /// Appends the Route line; the topmost URI, if there is any.
 fn routes(bytes: &[u8], message: &Message, reversed: bool, text: &mut Vec<u8>) -> Option<Span> {
-    if message.record_route.is_empty() {
+    if message.record_route().is_empty() {
         return None;
     }
     let mut spans = [Span::NONE; ROUTES_MAX];
     let mut count = 0;
-    let all = values(bytes, &message.record_route, Header::RecordRoute, &Watch::NONE);
+    let all = values(bytes, message.record_route(), Header::RecordRoute, &Watch::NONE);
     for (place, value) in spans.iter_mut().zip(all) {
         *place = value.span;
         count += 1;

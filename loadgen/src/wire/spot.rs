@@ -148,7 +148,7 @@ mod tests {
                 assert_eq!(message.via.branch.of(bytes), b"z9hG4bK00c0ffee0123456789abcdef01");
                 assert_eq!(message.from.tag.of(bytes), b"00c0ffee0123456789abcdef");
                 assert!(message.call_id.of(bytes).starts_with(b"0123456789abcdef-00c0ffee@"));
-                assert!(!message.contact.is_empty());
+                assert!(!message.contact().is_empty());
             }
         }
     }
