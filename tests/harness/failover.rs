@@ -379,7 +379,9 @@ impl fmt::Display for LossOutcome {
 
 /// Every twentieth datagram of the core is lost, of probes and of calls, either way.
 pub(crate) fn loss(lasts: Duration, habit: Habit) -> LossOutcome {
-    let mut ward = Ward::new(3, Duration::from_millis(100), |spec| spec.probes(&[]));
+    // Doubts after the first in a minute are told at this level.
+    let level = "[log]\nlevel = \"debug\"\n";
+    let mut ward = Ward::new(3, Duration::from_millis(100), |spec| spec.probes(&[]).tables(level));
     let mut callers = ward.callers(habit);
     callers.run(Duration::from_secs(1), |_| false);
     let (mark, begun) = (ward.mark(), Instant::now());

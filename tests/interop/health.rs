@@ -94,7 +94,9 @@ fn loss_of_one_packet_in_twenty_takes_no_node_down() {
 
 /// Three nodes that are probed, and callers beside them.
 fn ward(lines: &[&str]) -> Ward {
-    Ward::new(3, Duration::from_millis(20), |spec| spec.probes(lines))
+    // Doubts after the first in a minute are told at this level.
+    let level = "[log]\nlevel = \"debug\"\n";
+    Ward::new(3, Duration::from_millis(20), |spec| spec.probes(lines).tables(level))
 }
 
 #[test]
