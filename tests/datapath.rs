@@ -130,7 +130,7 @@ fn endpoints_change_at_run_time_and_those_that_stay_keep_their_sockets<B: Backen
 }
 
 fn while_endpoints_change_nothing_is_lost_and_every_source_is_the_observed_one<B: Backend>() {
-    const DATAGRAMS: u32 = 20_000;
+    const DATAGRAMS: u32 = 4_000;
     let mut rig = Rig::<B>::at("127.0.0.1");
     let local = rig.local(WORKER);
     let (stranger, stranger_at) = peer("127.0.0.1");
@@ -151,7 +151,7 @@ fn while_endpoints_change_nothing_is_lost_and_every_source_is_the_observed_one<B
         if left == 0 {
             break;
         }
-        assert!(round < 2_000_000, "{left} were lost");
+        assert!(round < 100_000, "{left} were lost");
         rig.connect(if round % 2 == 0 { std::slice::from_ref(&node_at) } else { &[] });
         rig.path.recv(&mut rig.batch, Some(Duration::from_millis(1))).unwrap();
         for packet in rig.batch.packets.drain(..) {
