@@ -22,7 +22,7 @@ const FAILURES_MAX: usize = 4;
 pub(crate) enum Load {
     /// As many under way as the table says: the subject works as fast as it can.
     Saturated,
-    /// This share of the messages a second that the first subject carried when it worked as fast as it could.
+    /// This share of the messages a second that the peer, or ours if there is none, carries on its cpu.
     Share(f64),
     /// So many messages a second.
     Messages(f64),
@@ -46,7 +46,7 @@ pub(crate) struct Contest {
 pub(crate) enum Limit {
     OursToBare(f64),
     OursToPeer(f64),
-    /// If the mean train of ours is at least so long.
+    /// At a mean train of ours that is no longer than about this.
     OursToPeerAtTrain(f64, f64),
     /// By speed of the machine: fast, slow.
     OursToPeerBySpeed(f64, f64),
@@ -183,8 +183,9 @@ impl Ring<'_> {
             Load::Saturated => Pace::Window(self.window),
             Load::Messages(rate) => Pace::PerSecond(rate / 5.0),
             Load::Share(share) => {
-                let full = self.measure(contest.bare, Pace::Window(self.window), Flow::Calls)?;
-                println!("  {:<34} {full}", contest.bare);
+                let slowest = contest.peer.unwrap_or(contest.ours);
+                let full = self.measure(slowest, Pace::Window(self.window), contest.flow)?;
+                println!("  {slowest:<34} {full}");
                 Pace::PerSecond(share * full.per_core_second() / 5.0)
             }
         };

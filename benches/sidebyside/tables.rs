@@ -68,7 +68,7 @@ pub(crate) fn tables() -> Vec<Table> {
         },
         Table {
             name: "half",
-            title: "Over io_uring at half of what the bare forwarder carries on its cpu",
+            title: "Over io_uring at half of what sipring carries on its cpu, of two settings the slower",
             lan: Lan::Loopback,
             window: WINDOW,
             contests: vec![
