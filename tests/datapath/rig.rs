@@ -97,6 +97,17 @@ impl<B: Backend> Rig<B> {
         self.path.local(port).unwrap()
     }
 
+    /// A connected peer that is there again, after a datagram to it was refused; of that the socket has not told yet.
+    pub(crate) fn peer_that_was_away(&mut self, ip: &str) -> (UdpSocket, SocketAddr) {
+        let (node, at) = peer(ip);
+        self.connect(&[at]);
+        drop(node);
+        self.send_one(b"into the void", WORKER, PeerId(0), at);
+        let node = UdpSocket::bind(at).unwrap();
+        node.set_read_timeout(Some(PATIENCE)).unwrap();
+        (node, at)
+    }
+
     pub(crate) fn connect(&mut self, peers: &[SocketAddr]) {
         self.path.apply(&Endpoints { peers: peers.to_vec() });
     }

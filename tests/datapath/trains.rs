@@ -203,12 +203,7 @@ fn a_train_that_meets_an_old_refusal_is_sent_again_whole<B: Backend>() {
     alone(|| {
         for ip in LOOPBACKS {
             let mut rig = Rig::<B>::trains(ip);
-            let (node, at) = peer(ip);
-            rig.connect(&[at]);
-            drop(node);
-            rig.send_one(b"into the void", WORKER, PeerId(0), at);
-            let node = UdpSocket::bind(at).unwrap();
-            node.set_read_timeout(Some(PATIENCE)).unwrap();
+            let (node, at) = rig.peer_that_was_away(ip);
             let sent: Vec<_> = (0..20).map(|number| message(number as u64 + 1, number, 400 + number)).collect();
             sent.iter().for_each(|message| rig.put_message(message, true, to_node(0, at)));
             rig.send();

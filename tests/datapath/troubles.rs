@@ -1,6 +1,6 @@
 //! ICMP errors and refused sends, on loopback.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use sipring::packet::{Event, PeerId, PortId, Trouble};
 
@@ -77,12 +77,7 @@ fn the_send_that_meets_an_old_refusal_is_sent_again_and_arrives<B: Backend>() {
     alone(|| {
         for ip in LOOPBACKS {
             let mut rig = Rig::<B>::at(ip);
-            let (node, at) = peer(ip);
-            rig.connect(&[at]);
-            drop(node);
-            rig.send_one(b"into the void", WORKER, PeerId(0), at);
-            let node = UdpSocket::bind(at).unwrap();
-            node.set_read_timeout(Some(PATIENCE)).unwrap();
+            let (node, at) = rig.peer_that_was_away(ip);
             rig.send_one(b"restarted", WORKER, PeerId(0), at);
             assert_eq!(next(&node).0, b"restarted");
             let counts = rig.path.counts();
