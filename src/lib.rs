@@ -21,6 +21,9 @@ pub mod datapath;
 pub mod mail;
 /// Floor 0: datagrams in slots with head room, and where they go.
 pub mod packet;
+/// Floor 0: whether this processor runs this build.
+#[forbid(unsafe_code)]
+pub mod processor;
 /// Floor 7: start, reload, stop; in a process of its own or inside another.
 #[forbid(unsafe_code)]
 pub mod serve;

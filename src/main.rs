@@ -75,6 +75,17 @@ struct Files {
 }
 
 fn main() -> ExitCode {
+    if let Some(text) = sipring::processor::lacks() {
+        // By the standard library's own code, which is made for any processor.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return ExitCode::FAILURE;
+    }
+    command()
+}
+
+/// What was asked for, on a processor that runs it.
+#[inline(never)]
+fn command() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(files) => read(&files).and_then(|config| {
             log::start(config.log);

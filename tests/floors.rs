@@ -71,6 +71,7 @@ const EDGES: &[(&str, &str)] = &[
     ("serve", "config"),
     // floor 8
     ("main", "packet"),
+    ("main", "processor"),
     ("main", "sip"),
     ("main", "balance"),
     ("main", "shard"),
@@ -80,7 +81,7 @@ const EDGES: &[(&str, &str)] = &[
 ];
 
 const FLOORS: &[&[&str]] = &[
-    &["packet", "mail", "wheel", "bpf"],
+    &["packet", "mail", "wheel", "bpf", "processor"],
     &["sip", "balance"],
     &["registrar"],
     &["shard", "datapath"],
@@ -111,7 +112,7 @@ const OUTSIDE: &[(&str, &str)] = &[
 ];
 
 /// What the load generator takes from sipring; its demo, which runs a balancer, takes the rest of it too.
-const LOAD: &[&str] = &["packet", "sip", "datapath", "wheel"];
+const LOAD: &[&str] = &["packet", "sip", "datapath", "wheel", "processor"];
 const LOAD_DEMO: &str = "loadgen/demo.rs";
 /// A datapath past the kernel's stack is told its next hops, and control reads them.
 const LOAD_HOPS: (&str, [&str; 3]) = ("loadgen/carry.rs", ["sipring", "control", "NextHops"]);

@@ -19,6 +19,17 @@ use sipring_load::{capacity, demo, watch};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(text) = sipring::processor::lacks() {
+        // By the standard library's own code, which is made for any processor.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return ExitCode::FAILURE;
+    }
+    command()
+}
+
+/// What was asked for, on a processor that runs it.
+#[inline(never)]
+fn command() -> ExitCode {
     let command = Cli::parse().command;
     if !matches!(command, Command::Demo(_)) {
         tracing_subscriber::fmt()
