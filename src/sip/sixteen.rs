@@ -71,6 +71,7 @@ mod sse2 {
 
         /// Which bytes are CR, LF or one of the control characters from BS to SI: by two operations.
         #[inline(always)]
+        #[cfg(any(test, not(target_feature = "avx2")))]
         pub(in crate::sip) fn breaks(self) -> Self {
             Self(bitand_m128i(self.0, set_splat_i8_m128i(0xf8_u8 as i8))).eq(0x08)
         }
