@@ -45,11 +45,8 @@ mod x86_64 {
 
     #[inline(never)]
     pub(super) fn lacks() -> bool {
-        if FIRST | SEVENTH | EXTENDED == 0 {
-            return false;
-        }
         if __cpuid(0).eax < 7 || __cpuid(0x8000_0000).eax < 0x8000_0001 {
-            return true;
+            return SEVENTH != 0;
         }
         let (first, seventh, extended) = (__cpuid(1).ecx, __cpuid_count(7, 0).ebx, __cpuid(0x8000_0001).ecx);
         // In one piece this would be done by an instruction of BMI.
