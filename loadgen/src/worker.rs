@@ -171,7 +171,7 @@ impl<D: Datapath> Worker<D> {
         let Self { parts: Parts { agent, pace, .. }, batch, out, now_ns, .. } = self;
         agent.at(*now_ns);
         self.more = batch.room() == 0;
-        batch.packets.iter().for_each(|packet| agent.handle(packet, out));
+        batch.packets.iter_mut().for_each(|packet| agent.handle(packet, out));
         agent.expire(out);
         if let Some(pace) = pace {
             pace.turn();

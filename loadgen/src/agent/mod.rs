@@ -17,7 +17,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 
 use sipring::packet::{Egress, Outbox, Packet, PeerId, PortId};
-use sipring::sip::{Message, Method, Start, Text, Watch, scan};
+use sipring::sip::{Message, Method, Start, Text, Watch, scan, scan_in};
 use sipring::wheel::Wheel;
 
 use crate::flow::Flow;
@@ -169,10 +169,14 @@ impl Agent {
 
     /// Handles one packet that came.
     #[inline]
-    pub(crate) fn handle(&mut self, packet: &Packet, out: &mut Outbox) {
+    pub(crate) fn handle(&mut self, packet: &mut Packet, out: &mut Outbox) {
         self.tally.received += 1;
+        let (len, mut message) = (packet.len(), Message::empty());
+        match packet.window() {
+            Some(window) => scan_in(window, len, &Watch::NONE, &mut message),
+            None => message = scan(packet.bytes(), &Watch::NONE),
+        }
         let bytes = packet.bytes();
-        let message = scan(bytes, &Watch::NONE);
         if message.fault.is_some() {
             return self.tally.odd(Odd::Malformed, bytes);
         }
