@@ -10,6 +10,15 @@
 )]
 #![allow(dead_code, reason = "the tests use the rest of the harness")]
 
+/// The far side's sockets of benches/sidebyside.
+#[path = "../../benches/sidebyside/far"]
+#[allow(dead_code, reason = "not all of it is asked for here")]
+mod far {
+    mod door;
+    pub(crate) mod sockets;
+
+    pub(crate) use door::{Came, Door};
+}
 #[path = "../harness/mod.rs"]
 mod harness;
 

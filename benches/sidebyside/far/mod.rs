@@ -4,6 +4,7 @@
 //! comes back is looked at. What carries the messages is a door; both doors send and receive cheaper than what stands
 //! between them, so that this is the one that works as fast as it can.
 
+mod door;
 pub(crate) mod sockets;
 mod text;
 pub(crate) mod xdp;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+pub(crate) use door::{Came, Door};
 use text::Text;
 
 /// A call that did not move on for so long is lost.
@@ -21,33 +23,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const OPEN_MAX: usize = 4_096;
 /// Latencies are kept to three digits, up to a second.
 const LATENCY_MAX_NS: u64 = 1_000_000_000;
-
-/// A datagram that came.
-#[derive(Clone, Copy)]
-pub(crate) struct Came<'a> {
-    /// Which of the door's addresses it came to.
-    pub(crate) at: usize,
-    pub(crate) from: SocketAddr,
-    pub(crate) bytes: &'a [u8],
-}
-
-/// Where datagrams come in and leave, at one address or many. Used from one thread.
-pub(crate) trait Door {
-    /// Takes what is there, without waiting; how many datagrams that are.
-    fn receive(&mut self) -> usize;
-
-    /// How many the kernel joined those into.
-    fn trains(&self) -> u64;
-
-    /// One of those, until the next are taken.
-    fn came(&self, nth: usize) -> Came<'_>;
-
-    /// Has a datagram sent by the next flush.
-    fn post(&mut self, at: usize, to: SocketAddr, datagram: &[u8]);
-
-    /// Sends what was posted.
-    fn flush(&mut self);
-}
 
 /// How calls are begun.
 #[derive(Clone, Copy, Debug, PartialEq)]
