@@ -111,14 +111,17 @@ pub(crate) fn tables() -> Vec<Table> {
         },
         Table {
             name: "nodes",
-            title: "Over io_uring at veth links with 4 and 1,000 nodes, as fast as it can",
+            title: "Over io_uring at veth links with 2, 4, 64 and 1,000 nodes, as fast as it can",
             lan: Lan::Veth(1_000),
             window: WINDOW,
-            contests: vec![Contest {
-                ours: nodes(1_000),
-                peer: Some(nodes(4)),
-                ..contest("nodes-1000", Uring, Uring, None, &[OursToPeer(1.15)])
-            }],
+            contests: vec![
+                Contest {
+                    ours: nodes(1_000),
+                    peer: Some(nodes(4)),
+                    ..contest("nodes-1000", Uring, Uring, None, &[OursToPeer(1.15)])
+                },
+                Contest { ours: nodes(64), peer: Some(nodes(2)), ..contest("nodes-64", Uring, Uring, None, &[]) },
+            ],
         },
     ]
 }

@@ -56,10 +56,9 @@ fn main() -> ExitCode {
         "3.4" => trunk::run(),
         "3.6" => bypass::carries(10_000_000),
         "trains-cost" => trains::run_all(&std::env::args().skip(2).collect::<Vec<_>>()),
-        "bypass-cost" => bypass::compare(5, 600_000),
         _ => {
             eprintln!(
-                "no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5, 3.4, 3.6, bypass-cost and trains-cost"
+                "no figure `{figure}` here; there are 1.1, 1.2, 1.3, 1.4, 1.7, 2.3, 2.4, 2.5, 3.4, 3.6 and trains-cost"
             );
             return ExitCode::from(2);
         }
