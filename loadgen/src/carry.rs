@@ -16,7 +16,7 @@ use sipring::packet::{Hops, Pool, PoolOptions, PortId};
 use crate::plan::{Interfaces, Plan};
 
 /// Frames of a run, 4 kB each, for each interface.
-const FRAMES: u32 = 16_384;
+const FRAMES: u32 = 8_192;
 /// How soon the thread that waits for new next hops notices that the run is over.
 const HOPS_WAIT: Duration = Duration::from_millis(200);
 

@@ -68,8 +68,9 @@ pub(crate) fn carries(messages: u64) -> bool {
         && troubles.iter().all(|count| *count == 0)
 }
 
+/// What the balancer said of itself when it was ready.
 fn ready(balancer: &mut Balancer) -> String {
     let lines = balancer.process().lines(0);
-    let line = lines.iter().map(|(_, line)| line).find(|line| line.contains("ready"));
-    line.and_then(|line| line.split_once("INFO ")).map_or_else(String::new, |(_, told)| told.to_owned())
+    let told = lines.iter().find_map(|(_, line)| line.find("event=ready").and_then(|at| line.get(at..)));
+    told.expect("it is ready").to_owned()
 }
