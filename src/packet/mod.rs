@@ -4,12 +4,14 @@
 //! datagram came from, where a send goes, and the outbox of what leaves in a turn. Knows no SIP.
 
 mod copy;
+mod head;
 mod hops;
 mod outbox;
 mod pool;
 mod ports;
 mod shape;
 
+pub use head::Head;
 pub use hops::{Device, HOP_HEADER_MAX, Hop, Hops, Mac, Neighbour, Route, Tag};
 pub use outbox::{Outbox, Outgoing, Sent};
 pub use pool::Pool;
@@ -17,6 +19,7 @@ pub use ports::{Egress, Endpoints, Event, LocalPort, PeerId, PortId, PortRole, T
 pub use shape::{FRAME_BYTES, FRAME_FRONT, PoolOptions, PoolUse};
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 
 use pool::Slot;
 
@@ -32,42 +35,41 @@ const WINDOW_SLACK: usize = 64;
 /// What stands behind a datagram in its window: no value goes beyond a line end.
 const WINDOW_END: [u8; 16] = [b'\r'; 16];
 
-/// One datagram and what is known of it.
+/// One datagram and what is known of it, which stands in its [`Head`].
 ///
 /// Owns its slot: dropping the packet gives the slot back to the pool, on the dropping thread's
 /// free list.
 #[derive(Debug)]
 pub struct Packet {
     slot: Slot,
-    start: u32,
-    len: u32,
-    /// End of the longest datagram that was in the slot, so that its pages can be given back.
-    high_water: u32,
-    /// Where filler may be put into our own Via, an offset into the bytes; 0: nowhere.
-    pub pad_at: u16,
-    /// Handed over by another worker already: never handed over a second time.
-    pub handed: bool,
-    /// The local port that it arrived at.
-    pub port: PortId,
-    /// Call-ID hash: packets of equal order keep their order when they are grouped into trains.
-    pub order: u64,
-    /// Observed source address.
-    pub source: SocketAddr,
+}
+
+impl Deref for Packet {
+    type Target = Head;
+
+    #[inline]
+    fn deref(&self) -> &Head {
+        &self.slot
+    }
+}
+
+impl DerefMut for Packet {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Head {
+        &mut self.slot
+    }
 }
 
 impl Packet {
+    #[inline]
     fn new(slot: Slot) -> Self {
-        Self {
-            slot,
-            start: HEAD_ROOM as u32,
-            len: 0,
-            high_water: 0,
-            pad_at: 0,
-            handed: false,
-            port: PortId(0),
-            order: 0,
-            source: SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0)),
-        }
+        Self { slot }
+    }
+
+    /// Forgets the datagram that was in the slot before.
+    #[inline]
+    fn clear(&mut self) {
+        *self.slot = Head::new();
     }
 
     /// The datagram.
@@ -84,8 +86,8 @@ impl Packet {
     /// The datagram, writable.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let start = self.start as usize;
-        self.slot.bytes_mut().get_mut(start..start + self.len as usize).unwrap_or_default()
+        let (start, end) = (self.start as usize, (self.start + self.len) as usize);
+        self.slot.bytes_mut().get_mut(start..end).unwrap_or_default()
     }
 
     /// The slot from the datagram's first byte on, with CRs put behind its last: what searches for the
@@ -93,12 +95,12 @@ impl Packet {
     #[inline]
     pub fn window(&mut self) -> Option<&Window> {
         let (start, len) = (self.start as usize, self.len as usize);
-        let window = self.slot.bytes_mut().get_mut(start..)?.first_chunk_mut::<{ size_of::<Window>() }>()?;
         if len > DATAGRAM_MAX {
             return None;
         }
-        *window.get_mut(len..)?.first_chunk_mut()? = WINDOW_END;
         self.high_water = self.high_water.max((start + len + WINDOW_END.len()) as u32);
+        let window = self.slot.bytes_mut().get_mut(start..)?.first_chunk_mut::<{ size_of::<Window>() }>()?;
+        *window.get_mut(len..)?.first_chunk_mut()? = WINDOW_END;
         Some(window)
     }
 
@@ -210,7 +212,7 @@ impl Packet {
     #[inline]
     pub fn received(&mut self, len: usize, port: PortId, source: SocketAddr) {
         self.start = HEAD_ROOM as u32;
-        self.len = len.min(self.slot.len() - HEAD_ROOM) as u32;
+        self.len = len.min(self.slot.size() - HEAD_ROOM) as u32;
         self.high_water = self.high_water.max(self.start + self.len);
         self.port = port;
         self.source = source;
@@ -223,7 +225,7 @@ impl Packet {
     /// do not lie within it and behind its front.
     #[inline]
     fn frame_filled(&mut self, at: usize, len: usize) -> bool {
-        let fits = at >= FRAME_FRONT && at - FRAME_FRONT + len <= self.slot.len();
+        let fits = at >= FRAME_FRONT && at - FRAME_FRONT + len <= self.slot.size();
         if fits {
             self.start = (at - FRAME_FRONT) as u32;
             self.len = len as u32;

@@ -7,8 +7,9 @@
 
 #![expect(unsafe_code, reason = "slots are parts of one mapped region, each owned by one packet")]
 
-use std::cell::RefCell;
+use std::cell::{RefCell, UnsafeCell};
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam::queue::ArrayQueue;
 
 use super::Packet;
+use super::head::Head;
 use super::shape::{FRAME_BYTES, Kind, PAGE, PoolOptions, PoolUse, RESIDENT, SOCKET_BYTES};
 
 /// Free slots that a thread keeps to itself, at most; fewer in a small pool, so that all threads
@@ -29,8 +31,8 @@ const RUN: usize = 64;
 pub struct Pool {
     base: NonNull<u8>,
     kind: Kind,
-    stride: usize,
-    front: usize,
+    /// By slot.
+    places: Box<[UnsafeCell<Place>]>,
     slots: u32,
     local_max: usize,
     stock: ArrayQueue<u32>,
@@ -43,8 +45,22 @@ pub struct Pool {
     threads: u16,
 }
 
-// SAFETY: `base` is only turned into slices through a `Slot`, and a slot's number is in exactly one
-// place at a time: a live packet, one thread's list, the stock or the kernel's hands.
+/// A slot's own part of the mapping, and what is known of the datagram in it. On cache lines of its own, as
+/// its neighbour may be in another thread's hands.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Place {
+    /// None until the pool is where it stays.
+    pool: Option<&'static Pool>,
+    /// What a packet may use, `len` bytes.
+    bytes: NonNull<u8>,
+    len: u32,
+    index: u32,
+    head: Head,
+}
+
+// SAFETY: `base` is only turned into slices, and a place into references, through a `Slot`, and a slot's
+// number is in exactly one place at a time: a live packet, one thread's list, the stock or the kernel's hands.
 unsafe impl Send for Pool {}
 // SAFETY: as above; the stock is a concurrent queue.
 unsafe impl Sync for Pool {}
@@ -119,11 +135,16 @@ impl Pool {
             }
             let _ = stock.push(index);
         }
+        let place = |index: u32| {
+            // SAFETY: the front is shorter than a slot, which lies within the mapping.
+            let bytes = unsafe { base.add(index as usize * kind.stride() + kind.front()) };
+            let len = (kind.stride() - kind.front()) as u32;
+            UnsafeCell::new(Place { pool: None, bytes, len, index, head: Head::new() })
+        };
         let pool = Self {
             base,
             kind,
-            stride: kind.stride(),
-            front: kind.front(),
+            places: (0..slots).map(place).collect(),
             slots,
             local_max,
             stock,
@@ -134,13 +155,20 @@ impl Pool {
             #[cfg(debug_assertions)]
             threads: options.threads,
         };
-        Ok(Box::leak(Box::new(pool)))
+        let pool: &'static Self = Box::leak(Box::new(pool));
+        for place in &pool.places {
+            // SAFETY: nobody else knows of the pool yet.
+            unsafe { (*place.get()).pool = Some(pool) };
+        }
+        Ok(pool)
     }
 
     /// An empty packet, or none when all slots are in use.
     #[inline]
     pub fn take(&'static self) -> Option<Packet> {
-        Some(Packet::new(self.slot(self.free_slot()?)))
+        let mut packet = Packet::new(self.slot(self.free_slot()?)?);
+        packet.clear();
+        Some(packet)
     }
 
     /// Slots in all and free, seen from this thread.
@@ -169,7 +197,7 @@ impl Pool {
 
     /// Where a region of frames lies, and how long it is, for the kernel; none for other regions.
     pub(crate) fn area(&self) -> Option<(NonNull<u8>, usize)> {
-        (self.kind == Kind::Frame).then_some((self.base, self.slots as usize * self.stride))
+        (self.kind == Kind::Frame).then_some((self.base, self.slots as usize * FRAME_BYTES))
     }
 
     /// Lends a free frame to the kernel: its address in the area. None if no frame is free, or this is
@@ -193,7 +221,8 @@ impl Pool {
     pub(crate) unsafe fn regain(&'static self, address: u64, len: u32) -> Option<Packet> {
         let index = self.frame_of(address)?;
         self.mark_lent(index, false);
-        let mut packet = Packet::new(self.slot(index));
+        let mut packet = Packet::new(self.slot(index)?);
+        packet.clear();
         packet.frame_filled(address as usize % FRAME_BYTES, len as usize).then_some(packet)
     }
 
@@ -220,12 +249,11 @@ impl Pool {
 
     /// The owner of a slot that was nobody's.
     #[inline]
-    fn slot(&'static self, index: u32) -> Slot {
+    fn slot(&'static self, index: u32) -> Option<Slot> {
+        let place = NonNull::new(self.places.get(index as usize)?.get())?;
         #[cfg(debug_assertions)]
         self.live.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the front is shorter than a slot, which lies within the mapping.
-        let bytes = unsafe { self.at(index).add(self.front) };
-        Slot { pool: self, bytes, len: (self.stride - self.front) as u32, index }
+        Some(Slot { place })
     }
 
     #[inline]
@@ -272,7 +300,7 @@ impl Pool {
 
     fn at(&self, index: u32) -> NonNull<u8> {
         // SAFETY: `index < slots` for every slot handed out, so this stays inside the mapping.
-        unsafe { self.base.add(index as usize * self.stride) }
+        unsafe { self.base.add(index as usize * self.kind.stride()) }
     }
 }
 
@@ -290,74 +318,96 @@ impl Local {
     }
 }
 
-/// One slot of a region, owned.
+/// One slot of a region, owned. As small as a pointer: packets are moved several times a turn.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pool: &'static Pool,
-    /// What a packet may use of it, `len` bytes.
-    bytes: NonNull<u8>,
-    len: u32,
-    index: u32,
+    place: NonNull<Place>,
 }
 
-// SAFETY: `bytes` is this slot's own part of the mapping, whoever holds it.
+// SAFETY: the place and its part of the mapping are this slot's own, whoever holds it.
 unsafe impl Send for Slot {}
 
+impl Deref for Slot {
+    type Target = Head;
+
+    #[inline]
+    fn deref(&self) -> &Head {
+        &self.place().head
+    }
+}
+
+impl DerefMut for Slot {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Head {
+        // SAFETY: the place is this slot's own and lives as long as the process; `&mut self` makes it the only view.
+        unsafe { &mut self.place.as_mut().head }
+    }
+}
+
 impl Slot {
+    #[inline]
+    fn place(&self) -> &Place {
+        // SAFETY: the place is this slot's own and lives as long as the process.
+        unsafe { self.place.as_ref() }
+    }
+
     /// Bytes that a packet may use.
     #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.len as usize
+    pub(super) fn size(&self) -> usize {
+        self.place().len as usize
     }
 
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
+        let place = self.place();
         // SAFETY: this slot owns its part of the mapping, which is zeroed at first and never freed;
         // `bytes` and `len` are within it.
-        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts(place.bytes.as_ptr(), place.len as usize) }
     }
 
     #[inline]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        let place = self.place();
         // SAFETY: as in `bytes`, and `&mut self` makes it the only view.
-        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts_mut(place.bytes.as_ptr(), place.len as usize) }
     }
 
     /// The whole of a frame, front included; none of a socket slot.
     #[inline]
     pub(super) fn frame_mut(&mut self) -> Option<&mut [u8]> {
-        if self.pool.kind != Kind::Frame {
-            return None;
-        }
+        let place = self.place();
+        let pool = place.pool.filter(|pool| pool.kind == Kind::Frame)?;
         // SAFETY: as in `bytes_mut`.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.pool.at(self.index).as_ptr(), FRAME_BYTES) })
+        Some(unsafe { std::slice::from_raw_parts_mut(pool.at(place.index).as_ptr(), FRAME_BYTES) })
     }
 
     /// Whether it is a frame of `pool`.
     #[inline]
     pub(super) fn is_frame_of(&self, pool: &Pool) -> bool {
-        std::ptr::eq(self.pool, pool) && pool.kind == Kind::Frame
+        self.place().pool.is_some_and(|own| std::ptr::eq(own, pool)) && pool.kind == Kind::Frame
     }
 
     /// Lends the frame to the kernel: its address in the area. To be forgotten by its owner.
     #[inline]
     pub(super) fn lend(&self) -> u64 {
-        self.pool.mark_lent(self.index, true);
-        #[cfg(debug_assertions)]
-        self.pool.live.fetch_sub(1, Ordering::Relaxed);
-        u64::from(self.index) * FRAME_BYTES as u64
+        let place = self.place();
+        if let Some(pool) = place.pool {
+            pool.mark_lent(place.index, true);
+            #[cfg(debug_assertions)]
+            pool.live.fetch_sub(1, Ordering::Relaxed);
+        }
+        u64::from(place.index) * FRAME_BYTES as u64
     }
 
     /// Gives the pages behind the resident ones back to the kernel.
     #[cold]
     pub(super) fn trim(&mut self) {
-        if self.pool.kind != Kind::Socket {
-            return;
-        }
+        let place = self.place();
+        let Some(pool) = place.pool.filter(|pool| pool.kind == Kind::Socket) else { return };
         // SAFETY: whole pages of this slot's own part of an anonymous mapping; they read as zero
         // afterwards.
         unsafe {
-            let tail = self.pool.at(self.index).add(RESIDENT);
+            let tail = pool.at(place.index).add(RESIDENT);
             libc::madvise(tail.as_ptr().cast(), SOCKET_BYTES - RESIDENT, libc::MADV_DONTNEED);
         }
     }
@@ -366,23 +416,25 @@ impl Slot {
 impl Drop for Slot {
     #[inline]
     fn drop(&mut self) {
+        let place = self.place();
+        let (Some(pool), index) = (place.pool, place.index) else { return };
         #[cfg(debug_assertions)]
-        self.pool.live.fetch_sub(1, Ordering::Relaxed);
+        pool.live.fetch_sub(1, Ordering::Relaxed);
         let kept = LOCAL.try_with(|locals| {
             let Ok(mut locals) = locals.try_borrow_mut() else { return false };
-            let Some(local) = locals.get_mut(self.pool.kind as usize) else { return false };
-            if !local.pool.is_some_and(|pool| std::ptr::eq(pool, self.pool)) {
+            let Some(local) = locals.get_mut(pool.kind as usize) else { return false };
+            if !local.pool.is_some_and(|own| std::ptr::eq(own, pool)) {
                 return false;
             }
-            local.free.push(self.index);
-            if local.free.len() > self.pool.local_max {
+            local.free.push(index);
+            if local.free.len() > pool.local_max {
                 // The oldest go: what was used last is still in the cache.
-                local.free.drain(..RUN.min(self.pool.local_max)).for_each(|index| self.pool.restock(index));
+                local.free.drain(..RUN.min(pool.local_max)).for_each(|index| pool.restock(index));
             }
             true
         });
         if kept != Ok(true) {
-            self.pool.restock(self.index);
+            pool.restock(index);
         }
     }
 }
@@ -391,7 +443,7 @@ impl Drop for Packet {
     #[inline]
     fn drop(&mut self) {
         // A long datagram made more pages resident than a slot may keep.
-        if self.high_water as usize > RESIDENT {
+        if self.slot.high_water as usize > RESIDENT {
             self.slot.trim();
         }
     }
