@@ -32,6 +32,10 @@ pub(super) struct Incoming<'a> {
     pub(super) node: Option<NodeIx>,
     /// Keyed hash of the Call-ID, which cookies, branches and marks share.
     pub(super) call: u64,
+    /// What stands for the Call-ID where nothing is shown: in `Packet::order` and in marks.
+    pub(super) order: u64,
+    /// What stands for the From tag.
+    pub(super) leg: u64,
     pub(super) now_ms: u64,
 }
 
