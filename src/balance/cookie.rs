@@ -11,7 +11,7 @@ use super::raw::{GROUPS_MAX, HEAD_BYTES, MAC_BYTES, Raw, kind, target_len};
 use super::{Key, NodeId, short};
 
 /// What every cookie begins with.
-pub const MARK: &[u8] = b"0r";
+pub const MARK: &[u8; 2] = b"0r";
 /// Room that [`CookieKeys::sign`] writes into; the longest text is 79 bytes.
 pub const COOKIE_MAX: usize = MARK.len() + GROUPS_MAX * 8;
 
