@@ -114,9 +114,10 @@ mod one {
     use safe_arch::{
         add_i8_m256i, bitand_m256i, bitor_m256i, blend_varying_i8_m256i, cmp_eq_mask_i8_m256i, cmp_gt_mask_i8_m256i,
         extract_i64_imm_m128i, extract_m128i_m256i, get_i64_from_m128i_s, load_unaligned_m128i, m256i, min_u8_m256i,
-        move_mask_i8_m256i, mul_i16_horizontal_add_m256i, mul_u8i8_add_horizontal_saturating_m256i,
-        mul_u16_keep_high_m256i, mul_u64_low_bits_m256i, pack_i16_to_u8_m256i, set_i64_m128i, set_m128i_m256i,
-        set_splat_i8_m256i, shr_imm_u64_m256i, shuffle_av_i8z_half_m256i, splat_m128i_m256i, sub_i8_m256i,
+        move_mask_i8_m256i, mul_i16_horizontal_add_m256i, mul_i16_keep_low_m256i,
+        mul_u8i8_add_horizontal_saturating_m256i, mul_u64_low_bits_m256i, pack_i16_to_u8_m256i, set_i64_m128i,
+        set_m128i_m256i, set_splat_i8_m256i, shr_imm_u16_m256i, shr_imm_u64_m256i, shuffle_av_i8z_half_m256i,
+        splat_m128i_m256i, sub_i8_m256i,
     };
 
     use super::ROW_ROOM;
@@ -142,8 +143,8 @@ mod one {
     /// The first and the last eight characters of 24, and those between.
     const ENDS: [u8; 32] = pairs(0, Some(16));
     const MIDDLE: [u8; 32] = pairs(8, None);
-    /// Factors that shift a character's bits to the lowest of the product's upper half.
-    const SHIFTS: [u16; 8] = [1 << 5, 1 << 10, 1 << 7, 1 << 12, 1 << 9, 1 << 6, 1 << 11, 1 << 8];
+    /// Factors that shift a character's bits to the highest.
+    const SHIFTS: [i16; 8] = [1, 1 << 5, 1 << 2, 1 << 7, 1 << 4, 1 << 1, 1 << 6, 1 << 3];
 
     #[inline(always)]
     fn twice<T: Copy + Default, const N: usize, const M: usize>(of: [T; N]) -> [T; M] {
@@ -158,8 +159,8 @@ mod one {
         let both = splat_m128i_m256i(set_i64_m128i(low as i64, high as i64));
         let digits = |places: [u8; 32]| {
             let pairs = shuffle_av_i8z_half_m256i(both, m256i::from(places));
-            let shifted = mul_u16_keep_high_m256i(pairs, m256i::from(twice::<u16, 8, 16>(SHIFTS)));
-            bitand_m256i(shifted, m256i::from([31u16; 16]))
+            let highest = mul_i16_keep_low_m256i(pairs, m256i::from(twice::<i16, 8, 16>(SHIFTS)));
+            shr_imm_u16_m256i::<11>(highest)
         };
         let digits = pack_i16_to_u8_m256i(digits(ENDS), digits(MIDDLE));
         let numerals = cmp_gt_mask_i8_m256i(digits, set_splat_i8_m256i(25));

@@ -37,24 +37,14 @@ impl Key {
         Sip::<2, 4>::new(self).of_bytes(bytes)
     }
 
-    /// SipHash-1-3 of two words, without the block that tells their number, which is always the same:
-    /// a hash that [`Key::hash13`] never gives under the same key but by chance.
-    #[inline]
-    #[must_use]
-    pub(crate) fn hash13_pair(&self, one: u64, other: u64) -> u64 {
-        let mut state = Sip::<1, 3>::new(self);
-        state.absorb(one);
-        state.absorb(other);
-        state.ended()
+    /// The start of every [`OfPairs::hash`] under this key.
+    pub(super) fn of_pairs(&self) -> OfPairs {
+        OfPairs(Sip::new(self))
     }
 
-    /// SipHash-2-4 of eight bytes, little-endian, and of what [`Bound::hash`] is given behind them.
-    #[inline]
-    #[must_use]
-    pub(super) fn bind(&self, word: u64) -> Bound {
-        let mut state = Sip::new(self);
-        state.absorb(word);
-        Bound(state)
+    /// The start of every [`Bound`] under this key.
+    pub(super) fn of_bound(&self) -> OfBound {
+        OfBound(Sip::new(self))
     }
 
     /// SipHash-2-4 of `bytes` bytes, the first in the highest of the first word, with zeros behind them;
@@ -138,7 +128,43 @@ fn folded(one: u64, other: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// A SipHash-2-4 that has taken in eight bytes; see [`Key::bind`].
+/// A SipHash-1-3 that has taken in nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct OfPairs(Sip<1, 3>);
+
+impl OfPairs {
+    /// SipHash-1-3 of two words, without the block that tells their number, which is always the same:
+    /// a hash that [`Key::hash13`] never gives under the same key but by chance.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn hash(mut self, one: u64, other: u64) -> u64 {
+        self.0.absorb(one);
+        self.0.absorb(other);
+        self.0.ended()
+    }
+}
+
+/// A SipHash-2-4 that has taken in nothing.
+#[derive(Clone, Copy)]
+pub(super) struct OfBound(Sip<2, 4>);
+
+impl std::fmt::Debug for OfBound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OfBound(..)")
+    }
+}
+
+impl OfBound {
+    /// SipHash-2-4 of eight bytes, little-endian, and of what [`Bound::hash`] is given behind them.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn bind(mut self, word: u64) -> Bound {
+        self.0.absorb(word);
+        Bound(self.0)
+    }
+}
+
+/// A SipHash-2-4 that has taken in eight bytes; see [`OfBound::bind`].
 #[derive(Clone, Copy)]
 pub(super) struct Bound(Sip<2, 4>);
 
@@ -154,7 +180,7 @@ impl Bound {
 }
 
 /// SipHash of whole words, `C` rounds a word and `D` at the end.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Sip<const C: usize, const D: usize> {
     v: [u64; 4],
 }
@@ -337,7 +363,7 @@ mod tests {
         #[test]
         fn a_bound_hash_is_that_of_its_bytes(call: u64, word: u64, a: u64, b: u64) {
             let bytes = [call.to_le_bytes(), word.to_be_bytes()].concat();
-            let bound = Key(a, b).bind(call);
+            let bound = Key(a, b).of_bound().bind(call);
             prop_assert_eq!(bound.hash::<6>(word >> 16 << 16), Key(a, b).hash24(&bytes[..14]));
             prop_assert_eq!(bound.hash::<4>(word >> 32 << 32), Key(a, b).hash24(&bytes[..12]));
         }

@@ -357,7 +357,7 @@ impl Core {
 
     /// Whether a packet came from the node side: it arrived there, from an address of the cluster.
     /// Who sent it then.
-    #[inline]
+    #[inline(always)]
     fn node_side(&self, packet: &Packet) -> Option<Sender> {
         if !self.shared.site.port(packet.port).is_some_and(|port| port.node) {
             return None;

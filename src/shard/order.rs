@@ -11,7 +11,7 @@ use super::Core;
 
 impl Core {
     /// What is shared by all that may be shown.
-    #[inline]
+    #[inline(always)]
     pub(super) fn call_hash(&self, bytes: &[u8], message: &Message) -> u64 {
         self.shared.site.secrets.call.hash13(message.call_id.of(bytes))
     }

@@ -169,7 +169,7 @@ impl Core {
     }
 
     /// The final response has passed: the mark of its request ends in 32 s. False if it had passed before.
-    #[inline]
+    #[inline(always)]
     fn settle(&self, now_ms: u64, node: Option<NodeIx>, order: u64, leg: u64) -> bool {
         let plan = &self.state.plan;
         let settle = |set| self.shared.marks.settle(self.mark_hash(set, order, leg), now_ms);

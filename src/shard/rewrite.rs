@@ -358,7 +358,13 @@ pub(super) fn lowers_in_place(hops: Number) -> bool {
 pub(super) fn lower_hops(bytes: &mut [u8], message: &Message) {
     let Some(hops) = message.max_forwards.filter(|hops| lowers_in_place(*hops)) else { return };
     let digits = bytes.get_mut(usize::from(hops.span.start)..usize::from(hops.span.end)).unwrap_or_default();
-    for digit in digits.iter_mut().rev() {
+    let Some((last, above)) = digits.split_last_mut() else { return };
+    if *last > b'0' {
+        *last -= 1;
+        return;
+    }
+    *last = b'9';
+    for digit in above.iter_mut().rev() {
         if *digit > b'0' {
             *digit -= 1;
             return;

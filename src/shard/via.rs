@@ -80,7 +80,7 @@ fn tag(head: u64, h: u64, key: &Key) -> [u8; 8] {
 
 /// H: what the client transaction is told by (17.2.3), the method left out, since CANCEL and ACK
 /// must get the same. The Call-ID is in there as its keyed hash.
-#[inline]
+#[inline(always)]
 pub(super) fn identity(bytes: &[u8], message: &Message, call: u64, secrets: &Secrets) -> u64 {
     let (branch, sent_by) = (message.via.branch.of(bytes), message.via.sent_by.of(bytes));
     if branch.starts_with(MAGIC) && branch.len().max(sent_by.len()) <= WIDE_MAX {
