@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 
 use super::base32;
-use super::key::Bound;
+use super::key::{Bound, OfBound};
 use super::raw::{GROUPS_MAX, HEAD_BYTES, MAC_BYTES, Raw, kind, target_len};
 use super::{Key, NodeId, short};
 
 /// What every cookie begins with.
-pub const MARK: &[u8] = b"0r";
+pub const MARK: &[u8; 2] = b"0r";
 /// Room that [`CookieKeys::sign`] writes into; the longest text is 79 bytes.
 pub const COOKIE_MAX: usize = MARK.len() + GROUPS_MAX * 8;
 
@@ -173,6 +173,8 @@ pub fn has_mark(user: &[u8]) -> bool {
 #[derive(Clone, Debug)]
 pub struct CookieKeys {
     signer: (u8, Key),
+    /// What the signer's key makes of a call.
+    binds: OfBound,
     all: Vec<(u8, Key)>,
 }
 
@@ -187,7 +189,7 @@ impl CookieKeys {
             all.push((key.id, Key::of_bytes(&key.key)));
         }
         let signer = *all.iter().find(|(id, _)| *id == signer).ok_or(KeysError::NoSigner(signer))?;
-        Ok(Self { signer, all })
+        Ok(Self { signer, binds: signer.1.of_bound(), all })
     }
 
     /// Writes the text of a cookie to the front of `out` and gives its length. `call` is the keyed
@@ -208,7 +210,7 @@ impl CookieKeys {
     #[inline]
     #[must_use]
     pub fn bind(&self, call: u64) -> Binding<'_> {
-        Binding { keys: self, bound: self.signer.1.bind(call) }
+        Binding { keys: self, bound: self.binds.bind(call) }
     }
 
     /// The first two bytes of a cookie of ours.
@@ -256,7 +258,7 @@ impl CookieKeys {
     pub fn node_of(&self, text: &[u8], role: Role, call: u64) -> Option<NodeId> {
         let short = short::read_node(text.strip_prefix(MARK)?.try_into().ok()?)?;
         let genuine =
-            short.word >> 48 == self.head(role, 1) && self.signer.1.bind(call).hash::<6>(short.word) == short.mac;
+            short.word >> 48 == self.head(role, 1) && self.binds.bind(call).hash::<6>(short.word) == short.mac;
         (genuine && role.bound_to_call()).then_some(NodeId((short.word >> 16) as u32))
     }
 

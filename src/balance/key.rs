@@ -37,24 +37,14 @@ impl Key {
         Sip::<2, 4>::new(self).of_bytes(bytes)
     }
 
-    /// SipHash-1-3 of two words, without the block that tells their number, which is always the same:
-    /// a hash that [`Key::hash13`] never gives under the same key but by chance.
-    #[inline]
-    #[must_use]
-    pub(crate) fn hash13_pair(&self, one: u64, other: u64) -> u64 {
-        let mut state = Sip::<1, 3>::new(self);
-        state.absorb(one);
-        state.absorb(other);
-        state.ended()
+    /// The start of every [`OfPairs::hash`] under this key.
+    pub(super) fn of_pairs(&self) -> OfPairs {
+        OfPairs(Sip::new(self))
     }
 
-    /// SipHash-2-4 of eight bytes, little-endian, and of what [`Bound::hash`] is given behind them.
-    #[inline]
-    #[must_use]
-    pub(super) fn bind(&self, word: u64) -> Bound {
-        let mut state = Sip::new(self);
-        state.absorb(word);
-        Bound(state)
+    /// The start of every [`Bound`] under this key.
+    pub(super) fn of_bound(&self) -> OfBound {
+        OfBound(Sip::new(self))
     }
 
     /// SipHash-2-4 of `bytes` bytes, the first in the highest of the first word, with zeros behind them;
@@ -77,22 +67,33 @@ impl Key {
     #[inline]
     #[must_use]
     pub(crate) fn folded(&self, seed: u64, bytes: &[u8]) -> u64 {
-        let step = |hash: u64, both: u128| {
-            let product = u128::from(both as u64 ^ self.0 ^ hash) * u128::from((both >> 64) as u64 ^ self.1);
-            product as u64 ^ (product >> 64) as u64
+        let step = |hash: u64, low: u64, high: u64| folded(low ^ self.0 ^ hash, high ^ self.1);
+        let both = |hash: u64, both: &[u8; 16]| {
+            let both = u128::from_le_bytes(*both);
+            step(hash, both as u64, (both >> 64) as u64)
         };
         let (whole, rest) = bytes.as_chunks::<16>();
         let hash = seed ^ (bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let hash = whole.iter().fold(hash, |hash, both| step(hash, u128::from_le_bytes(*both)));
-        match (bytes.last_chunk::<16>(), bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-            _ if rest.is_empty() => hash,
-            // What overlaps has been taken in before; the length is known.
-            (Some(last), _, _) => step(hash, u128::from_le_bytes(*last)),
-            (None, Some(first), Some(last)) => {
-                step(hash, u128::from(u64::from_le_bytes(*first)) | u128::from(u64::from_le_bytes(*last)) << 64)
-            }
-            _ => step(hash, u128::from(rest.iter().fold(0, |word: u64, &byte| word << 8 | u64::from(byte)))),
+        let hash = whole.iter().fold(hash, both);
+        if rest.is_empty() {
+            return hash;
         }
+        // What overlaps has been taken in before; the length is known.
+        if let Some(last) = bytes.last_chunk::<16>() {
+            return both(hash, last);
+        }
+        match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            (Some(first), Some(last)) => step(hash, u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => step(hash, rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)), 0),
+        }
+    }
+
+    /// Of two words, each under its half of the key, and stirred once more. What it gives may be shown
+    /// where nothing but a guess that costs nobody anything rests on it.
+    #[inline]
+    #[must_use]
+    pub(crate) fn folded_pair(&self, one: u64, other: u64) -> u64 {
+        folded(folded(one ^ self.0, other ^ self.1) ^ self.1, self.0 | 1)
     }
 
     /// SipHash-1-3 of `parts`, none of 4 GB or more, in an encoding that no other list of parts
@@ -120,7 +121,50 @@ impl Key {
     }
 }
 
-/// A SipHash-2-4 that has taken in eight bytes; see [`Key::bind`].
+/// Both halves of the product, one upon the other.
+#[inline(always)]
+fn folded(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// A SipHash-1-3 that has taken in nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct OfPairs(Sip<1, 3>);
+
+impl OfPairs {
+    /// SipHash-1-3 of two words, without the block that tells their number, which is always the same:
+    /// a hash that [`Key::hash13`] never gives under the same key but by chance.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn hash(mut self, one: u64, other: u64) -> u64 {
+        self.0.absorb(one);
+        self.0.absorb(other);
+        self.0.ended()
+    }
+}
+
+/// A SipHash-2-4 that has taken in nothing.
+#[derive(Clone, Copy)]
+pub(super) struct OfBound(Sip<2, 4>);
+
+impl std::fmt::Debug for OfBound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OfBound(..)")
+    }
+}
+
+impl OfBound {
+    /// SipHash-2-4 of eight bytes, little-endian, and of what [`Bound::hash`] is given behind them.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn bind(mut self, word: u64) -> Bound {
+        self.0.absorb(word);
+        Bound(self.0)
+    }
+}
+
+/// A SipHash-2-4 that has taken in eight bytes; see [`OfBound::bind`].
 #[derive(Clone, Copy)]
 pub(super) struct Bound(Sip<2, 4>);
 
@@ -136,7 +180,7 @@ impl Bound {
 }
 
 /// SipHash of whole words, `C` rounds a word and `D` at the end.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Sip<const C: usize, const D: usize> {
     v: [u64; 4],
 }
@@ -319,7 +363,7 @@ mod tests {
         #[test]
         fn a_bound_hash_is_that_of_its_bytes(call: u64, word: u64, a: u64, b: u64) {
             let bytes = [call.to_le_bytes(), word.to_be_bytes()].concat();
-            let bound = Key(a, b).bind(call);
+            let bound = Key(a, b).of_bound().bind(call);
             prop_assert_eq!(bound.hash::<6>(word >> 16 << 16), Key(a, b).hash24(&bytes[..14]));
             prop_assert_eq!(bound.hash::<4>(word >> 32 << 32), Key(a, b).hash24(&bytes[..12]));
         }

@@ -236,7 +236,7 @@ impl Plan {
     }
 
     /// Who sends from `addr`, by one look-up where it is an endpoint.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn sender(&self, addr: SocketAddr) -> Sender {
         match self.by_place.find(Place::of(addr)) {

@@ -5,6 +5,7 @@
 //! it. The same on every instance and in every version. Used by the shard for what is shown in a Via.
 
 use super::Key;
+use super::key::OfPairs;
 
 /// Steps of sixteen bytes that each of two texts may take.
 const STEPS: usize = 8;
@@ -17,7 +18,7 @@ pub struct Wide {
     one: [[u64; 2]; STEPS],
     other: [[u64; 2]; STEPS],
     beside: [u64; 2],
-    hidden: Key,
+    hidden: OfPairs,
 }
 
 impl std::fmt::Debug for Wide {
@@ -32,7 +33,12 @@ impl Wide {
     pub(super) fn derive(key: &Key) -> Self {
         let word = |place: u64| key.hash24(&place.to_le_bytes());
         let steps = |first: u64| std::array::from_fn(|step| [0, 1].map(|half| word(first + 2 * step as u64 + half)));
-        Self { one: steps(0x100), other: steps(0x200), beside: [word(1), word(2)], hidden: Key(word(3), word(4)) }
+        Self {
+            one: steps(0x100),
+            other: steps(0x200),
+            beside: [word(1), word(2)],
+            hidden: Key(word(3), word(4)).of_pairs(),
+        }
     }
 
     /// The hash of two texts, of which none is longer than [`WIDE_MAX`], and two words. The words must
@@ -41,7 +47,7 @@ impl Wide {
     #[must_use]
     pub(crate) fn hash(&self, one: &[u8], other: &[u8], beside: [u64; 2]) -> u64 {
         let sum = product(beside, self.beside).wrapping_add(sum(one, &self.one)).wrapping_add(sum(other, &self.other));
-        self.hidden.hash13_pair(sum as u64, (sum >> 64) as u64)
+        self.hidden.hash(sum as u64, (sum >> 64) as u64)
     }
 }
 
@@ -101,7 +107,7 @@ mod tests {
         let sum = pairs.iter().fold(0u128, |sum, ([low, high], key)| {
             sum.wrapping_add(u128::from(low.wrapping_add(key[0])) * u128::from(high.wrapping_add(key[1])))
         });
-        wide.hidden.hash13_pair(sum as u64, (sum >> 64) as u64)
+        wide.hidden.hash(sum as u64, (sum >> 64) as u64)
     }
 
     fn text() -> impl Strategy<Value = Vec<u8>> {

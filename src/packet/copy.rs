@@ -19,30 +19,28 @@ pub(super) fn short(to: &mut [u8], from: &[u8]) {
     }
 }
 
-/// Moves the bytes at `from` to `to`, where they have room; the places may overlap.
+/// Moves the bytes at `from` by `by` bytes towards the end, where they have room; the places may overlap.
+/// What then stands in front of them may be anything.
 #[inline(always)]
-pub(super) fn within(bytes: &mut [u8], from: Range<usize>, to: usize) {
-    match from.len() {
-        16..=32 => both::<16>(bytes, from, to),
-        33..=64 => both::<32>(bytes, from, to),
-        65..=128 => both::<64>(bytes, from, to),
-        _ => bytes.copy_within(from, to),
+pub(super) fn forward(bytes: &mut [u8], from: Range<usize>, by: usize) {
+    let moved = match from.len() {
+        0..=32 => ending::<32>(bytes, from.end, by),
+        33..=64 => ending::<64>(bytes, from.end, by),
+        65..=128 => ending::<128>(bytes, from.end, by),
+        _ => false,
+    };
+    if !moved && from.end + by <= bytes.len() {
+        let to = from.start + by;
+        bytes.copy_within(from, to);
     }
 }
 
-/// Both ends are read before either is written.
+/// Moves the `N` bytes in front of `end`, if there are as many.
 #[inline(always)]
-fn both<const N: usize>(bytes: &mut [u8], from: Range<usize>, to: usize) {
-    let len = from.len();
-    let Some(there) = bytes.get(from) else { return };
-    let (Some(first), Some(last)) = (there.first_chunk::<N>().copied(), there.last_chunk::<N>().copied()) else {
-        return;
-    };
-    let Some(room) = bytes.get_mut(to..to + len) else { return };
-    if let Some(room) = room.first_chunk_mut() {
-        *room = first;
-    }
-    if let Some(room) = room.last_chunk_mut() {
-        *room = last;
-    }
+fn ending<const N: usize>(bytes: &mut [u8], end: usize, by: usize) -> bool {
+    let Some(from) = end.checked_sub(N) else { return false };
+    let Some(moved) = bytes.get(from..).and_then(<[u8]>::first_chunk::<N>).copied() else { return false };
+    let Some(room) = bytes.get_mut(from + by..).and_then(<[u8]>::first_chunk_mut::<N>) else { return false };
+    *room = moved;
+    true
 }

@@ -146,8 +146,11 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn cut_out(&mut self, at: usize, len: usize) -> bool {
-        let Some(bytes) = self.bytes_mut().get_mut(..at + len) else { return false };
-        copy::within(bytes, 0..at, len);
+        let (start, end) = (self.start as usize, self.len as usize);
+        if at + len > end || start + end > self.slot.len() {
+            return false;
+        }
+        copy::forward(self.slot.bytes_mut(), start..start + at, len);
         self.start += len as u32;
         self.len -= len as u32;
         true

@@ -72,7 +72,7 @@ impl Quad {
         match bytes.get(usize::from(span.start)..).and_then(<[u8]>::first_chunk) {
             Some(there) => {
                 let differ = u128::from_le_bytes(*there) ^ u128::from_le_bytes(self.text);
-                differ << (128 - 8 * u32::from(self.len)) == 0
+                differ.trailing_zeros() >= 8 * u32::from(self.len)
             }
             None => span.of(bytes) == self.text(),
         }

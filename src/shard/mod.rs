@@ -248,7 +248,7 @@ impl Shard {
             return Verdict::Handoff(owner);
         }
         let call = core.call_hash(bytes, message);
-        let order = order::order(message.call_id.of(bytes));
+        let order = core.order(bytes, message);
         let inside = !message.to.tag.is_empty();
         if let Some(sender) = sender {
             core.testimony.begun(sender.peer, now_ms, inside.then_some(call));
@@ -265,6 +265,8 @@ impl Shard {
             from_node,
             node: sender.and_then(|sender| sender.node),
             call,
+            order,
+            leg: via::leg(bytes, message),
             now_ms,
         };
         if method == Method::Ack && core.acknowledges_us(&incoming) {
@@ -355,18 +357,13 @@ impl Core {
 
     /// Whether a packet came from the node side: it arrived there, from an address of the cluster.
     /// Who sent it then.
-    #[inline]
+    #[inline(always)]
     fn node_side(&self, packet: &Packet) -> Option<Sender> {
         if !self.shared.site.port(packet.port).is_some_and(|port| port.node) {
             return None;
         }
         let sender = self.state.plan.sender(packet.source);
         sender.inside.then_some(sender)
-    }
-
-    #[inline]
-    fn call_hash(&self, bytes: &[u8], message: &Message) -> u64 {
-        self.shared.site.secrets.call.hash13(message.call_id.of(bytes))
     }
 
     /// The owner's slot.

@@ -1,26 +1,32 @@
-//! What keeps the messages of a call in order where packets leave in trains: a number a Call-ID.
+//! What stands for a Call-ID: its keyed hash, and a cheaper number that keeps the messages of a call in
+//! order where packets leave in trains, and that marks know a call by.
 //!
-//! Cheap, and of no use for anything else: who made two calls collide would keep packets of both in order. Requests
-//! and responses of a call get the same one. Pure.
+//! The number is never shown: who made two calls collide would keep packets of both in order, and mix up
+//! calls of his own. Requests and responses of a call get the same one. Pure.
 
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+use crate::balance::Key;
+use crate::sip::Message;
+
+use super::Core;
+
+impl Core {
+    /// What is shared by all that may be shown.
+    #[inline(always)]
+    pub(super) fn call_hash(&self, bytes: &[u8], message: &Message) -> u64 {
+        self.shared.site.secrets.call.hash13(message.call_id.of(bytes))
+    }
+
+    /// See the module.
+    #[inline]
+    pub(super) fn order(&self, bytes: &[u8], message: &Message) -> u64 {
+        order(message.call_id.of(bytes), &self.shared.site.secrets.marks)
+    }
+}
 
 /// Never 0, which stands for a packet of no known call.
 #[inline]
-pub(super) fn order(call_id: &[u8]) -> u64 {
-    let (words, rest) = call_id.as_chunks::<8>();
-    let stir = |sum: u64, word: u64| {
-        let product = u128::from(sum ^ word) * u128::from(FACTOR);
-        (product as u64) ^ (product >> 64) as u64
-    };
-    let sum = words.iter().fold(FACTOR ^ call_id.len() as u64, |sum, word| stir(sum, u64::from_le_bytes(*word)));
-    let last = match call_id.last_chunk::<8>() {
-        // What was taken before is taken once more.
-        Some(last) if !rest.is_empty() => u64::from_le_bytes(*last),
-        Some(_) => return sum | 1,
-        None => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-    };
-    stir(sum, last) | 1
+fn order(call_id: &[u8], key: &Key) -> u64 {
+    key.folded(0, call_id) | 1
 }
 
 #[cfg(test)]
@@ -29,6 +35,7 @@ mod tests {
 
     #[test]
     fn every_byte_counts_and_none_gives_zero() {
+        let order = |call_id: &[u8]| order(call_id, &Key(3, 5));
         let id: Vec<u8> = (0..60).map(|n| b'0' + n).collect();
         let mut seen: Vec<u64> = Vec::new();
         for length in 0..id.len() {

@@ -52,7 +52,7 @@ fn slot(text: &[u8], slots: u16, seed: u32) -> u16 {
 }
 
 /// Adds the products of up to [`PERIOD`] bytes, as if zeros followed them.
-#[inline]
+#[inline(always)]
 fn sum(seed: u32, text: &[u8]) -> u32 {
     let (whole, rest) = text.as_chunks::<8>();
     let mut factors = FACTORS.as_chunks::<2>().0.iter();

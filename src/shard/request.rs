@@ -32,6 +32,10 @@ pub(super) struct Incoming<'a> {
     pub(super) node: Option<NodeIx>,
     /// Keyed hash of the Call-ID, which cookies, branches and marks share.
     pub(super) call: u64,
+    /// What stands for the Call-ID where nothing is shown: in `Packet::order` and in marks.
+    pub(super) order: u64,
+    /// What stands for the From tag.
+    pub(super) leg: u64,
     pub(super) now_ms: u64,
 }
 
@@ -239,7 +243,7 @@ impl Core {
     }
 
     /// Fills in the way to a node.
-    #[inline]
+    #[inline(always)]
     pub(super) fn to_chosen(&self, course: &mut Course, chosen: &Chosen<'_>) -> Result<(), Refusal> {
         course.to = Party::Node(chosen.node);
         course.set = Some(chosen.set);
@@ -256,7 +260,7 @@ impl Core {
     }
 
     /// The node of a dialog's cookie, dead or alive, unless it is stopped or gone.
-    #[inline]
+    #[inline(always)]
     pub(super) fn dialog_node(&self, id: balance::NodeId) -> Option<Chosen<'_>> {
         let ix = self.state.plan.by_id(id)?;
         let node = self.state.plan.node(ix).filter(|node| node.intent != Intent::Stop)?;

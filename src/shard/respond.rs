@@ -13,7 +13,7 @@ use super::Core;
 use super::digits::{AHEAD, last_of, number_at_end, quad_of, same};
 use super::homes::{Homes, Tail};
 use super::verdict::{DropReason, Tally, Verdict};
-use super::via::{Branch, Reading};
+use super::via::{Branch, Reading, leg};
 
 /// Contacts of one response that are given their own address back; one edit holds no more.
 const CONTACTS_MAX: usize = 12;
@@ -67,6 +67,7 @@ impl Core {
             return Verdict::Drop(DropReason::ResponseOutside);
         }
         let code = message.code().unwrap_or_default();
+        let order = self.order(bytes, message);
         if let Some(sender) = sender {
             let line = self.testimony.line(sender.peer);
             if let Some(line) = line {
@@ -75,7 +76,7 @@ impl Core {
             let method = message.cseq.method.of(bytes);
             if code >= 200 && leaves_mark(method) {
                 // A node sends a final response again until it is acknowledged: that is one call still.
-                let first = self.settle(now_ms, sender.node, bytes, message);
+                let first = self.settle(now_ms, sender.node, order, leg(bytes, message));
                 match line.filter(|_| first && method == b"INVITE") {
                     Some(line) if code == 503 => line.call_refused(now_ms, retry_after_s(bytes, message)),
                     Some(line) => line.call_answered(),
@@ -88,7 +89,7 @@ impl Core {
             && !(self.shared.site.port(port).is_some_and(|port| port.node) && self.state.plan.is_cluster(to.ip()));
         let masked = code == 503 && !self.relays_503(sender.and_then(|sender| sender.node));
         let restored = !message.contact().is_empty() && message.cseq.method.of(bytes) == b"REGISTER";
-        packet.order = super::order::order(message.call_id.of(bytes));
+        packet.order = order;
         packet.truncate(usize::from(message.end));
         if from_node && to_edge && (masked || restored) {
             if let Err(error) = self.change(edit, packet, message, own, (masked, restored)) {
@@ -168,10 +169,10 @@ impl Core {
     }
 
     /// The final response has passed: the mark of its request ends in 32 s. False if it had passed before.
-    #[inline]
-    fn settle(&self, now_ms: u64, node: Option<NodeIx>, bytes: &[u8], message: &Message) -> bool {
+    #[inline(always)]
+    fn settle(&self, now_ms: u64, node: Option<NodeIx>, order: u64, leg: u64) -> bool {
         let plan = &self.state.plan;
-        let settle = |set| self.shared.marks.settle(self.mark_hash(set, bytes, message), now_ms);
+        let settle = |set| self.shared.marks.settle(self.mark_hash(set, order, leg), now_ms);
         match node.and_then(|ix| plan.node(ix)).and_then(|node| plan.set(node.set)) {
             Some(set) if plan.sets.len() == 1 => settle(set),
             // Nodes of several sets may share an address, or one may answer from another port.

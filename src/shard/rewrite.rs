@@ -98,7 +98,7 @@ impl Core {
 
     #[inline]
     fn draft<'a>(&'a self, incoming: &'a Incoming<'a>, course: &'a Course, back: &'a Return) -> Draft<'a> {
-        let Incoming { bytes, message, call, .. } = *incoming;
+        let Incoming { bytes, message, call, leg, .. } = *incoming;
         let site = &self.shared.site;
         let uri = final_uri(self, incoming, course);
         let slot = self.slot_of(bytes, message);
@@ -113,7 +113,7 @@ impl Core {
         let branch = Branch {
             slot,
             arrived: incoming.port.tag,
-            l: via::loop_mark(bytes, message, uri, course.more_routes.then_some(course.pops), seed, &self.watch),
+            l: via::loop_mark(bytes, message, uri, course.more_routes.then_some(course.pops), (seed, leg), &self.watch),
             h: via::identity(bytes, message, call, &site.secrets),
         };
         let policy = course.set.and_then(|set| self.state.plan.set(set)).map(|set| &set.policy);
@@ -358,7 +358,13 @@ pub(super) fn lowers_in_place(hops: Number) -> bool {
 pub(super) fn lower_hops(bytes: &mut [u8], message: &Message) {
     let Some(hops) = message.max_forwards.filter(|hops| lowers_in_place(*hops)) else { return };
     let digits = bytes.get_mut(usize::from(hops.span.start)..usize::from(hops.span.end)).unwrap_or_default();
-    for digit in digits.iter_mut().rev() {
+    let Some((last, above)) = digits.split_last_mut() else { return };
+    if *last > b'0' {
+        *last -= 1;
+        return;
+    }
+    *last = b'9';
+    for digit in above.iter_mut().rev() {
         if *digit > b'0' {
             *digit -= 1;
             return;

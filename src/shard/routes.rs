@@ -20,6 +20,8 @@ const MARKED: &[u8] = b"sip:0r";
 /// Length of the shortest cookie, mark included.
 const COOKIE_MIN: usize = 22;
 
+/// Length of `<sip:`.
+const BEFORE_COOKIE: usize = 5;
 /// Length of the cookie of a node.
 const NODE_COOKIE: usize = 25;
 
@@ -100,7 +102,8 @@ impl Core {
     #[inline]
     pub(super) fn own_pair<'a>(&self, incoming: &Incoming<'a>) -> Option<(&'a [u8], Span)> {
         let (bytes, route) = (incoming.bytes, incoming.message.route());
-        let (user, rest) = self.own_value(route.first.value.of(bytes), incoming.port_id)?;
+        let first = route.first.value.of(bytes);
+        let (at, rest) = self.own_value(first, incoming.port_id)?;
         let rest = if route.count == 2 && rest.is_empty() {
             let second = bytes.get(usize::from(route.first.next)..usize::from(route.end))?;
             second.strip_prefix(b"Route: ")?.strip_suffix(b"\r\n")?
@@ -112,26 +115,28 @@ impl Core {
         };
         let likely = if incoming.from_node { incoming.port_id } else { self.facing_nodes(incoming) };
         let (_, rest) = self.own_value(rest, likely)?;
+        let user = first.get(BEFORE_COOKIE..at)?;
         rest.is_empty().then_some((user, Span { start: route.first.start, end: route.end }))
     }
 
-    /// Takes `<sip:COOKIE@HOST;lr>` off the front, where HOST is a listener of ours as it is
-    /// advertised.
-    #[inline]
-    fn own_value<'a>(&self, text: &'a [u8], likely: PortId) -> Option<(&'a [u8], &'a [u8])> {
-        let rest = text.strip_prefix(b"<sip:")?;
-        let at = match [NODE_COOKIE, COOKIE_MIN].into_iter().find(|at| rest.get(*at) == Some(&b'@')) {
-            Some(at) => at,
-            None => find(rest, b'@')?,
-        };
-        let (user, rest) = rest.split_at_checked(at)?;
-        if !balance::has_mark(user) {
+    /// Takes `<sip:COOKIE@HOST;lr>` off the front, where HOST is a listener of ours as it is advertised:
+    /// where the cookie ends, and what follows.
+    #[inline(always)]
+    fn own_value<'a>(&self, text: &'a [u8], likely: PortId) -> Option<(usize, &'a [u8])> {
+        let begin = text.first_chunk::<{ BEFORE_COOKIE + COOKIE_MIN }>()?;
+        let mark = u64::from_le_bytes(*begin.first_chunk()?) ^ u64::from_le_bytes(*b"<sip:0r\0");
+        if mark << 8 != 0 {
             return None;
         }
-        let site = &self.shared.site;
-        match site.texts(likely).and_then(|texts| behind(rest, &texts.behind_cookie)) {
-            Some(rest) => Some((user, rest)),
-            None => Some((user, self.behind_any(rest)?)),
+        let likely_ends = [BEFORE_COOKIE + NODE_COOKIE, BEFORE_COOKIE + COOKIE_MIN];
+        let at = match likely_ends.into_iter().find(|at| text.get(*at) == Some(&b'@')) {
+            Some(at) => at,
+            None => BEFORE_COOKIE + find(text.get(BEFORE_COOKIE..)?, b'@')?,
+        };
+        let rest = text.get(at..)?;
+        match self.shared.site.texts(likely).and_then(|texts| behind(rest, &texts.behind_cookie)) {
+            Some(rest) => Some((at, rest)),
+            None => Some((at, self.behind_any(rest)?)),
         }
     }
 

@@ -188,17 +188,16 @@ impl Core {
 
     /// What the marks know a request of a set by.
     #[inline]
-    pub(super) fn mark_hash(&self, set: &NodeSet, bytes: &[u8], message: &Message) -> u64 {
+    pub(super) fn mark_hash(&self, set: &NodeSet, order: u64, leg: u64) -> u64 {
         let salt = self.salts.get(usize::from(set.ix.0)).copied().unwrap_or_default();
-        let key = &self.shared.site.secrets.marks;
-        key.folded(key.folded(salt, message.call_id.of(bytes)), message.from.tag.of(bytes))
+        self.shared.site.secrets.marks.folded_pair(salt ^ order, leg)
     }
 
     /// The node for a request that no cookie decides: the marked one, else by key.
     #[inline]
     pub(super) fn choose(&self, set: &NodeSet, incoming: &Incoming<'_>) -> Result<Chosen<'_>, NoNode> {
-        let Incoming { bytes, message, method, now_ms, .. } = *incoming;
-        let hash = self.mark_hash(set, bytes, message);
+        let Incoming { method, now_ms, order, leg, .. } = *incoming;
+        let hash = self.mark_hash(set, order, leg);
         let found = self.shared.marks.found(hash, now_ms);
         if let Some(found) = &found
             && !self.may_leave(found.mark, incoming)

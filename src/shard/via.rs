@@ -70,15 +70,17 @@ impl Branch {
     }
 }
 
-/// The digits of a branch's tag, which is over all that the others say.
+/// The digits of a branch's tag, which is over all that the others say. A genuine branch of another
+/// transaction would lead a response no less far than a forged one, so nothing rests on the tag but that
+/// strays are told.
 #[inline]
 fn tag(head: u64, h: u64, key: &Key) -> [u8; 8] {
-    hex(key.hash13_pair(head, h) as u32)
+    hex((key.folded_pair(head, h) >> 32) as u32)
 }
 
 /// H: what the client transaction is told by (17.2.3), the method left out, since CANCEL and ACK
 /// must get the same. The Call-ID is in there as its keyed hash.
-#[inline]
+#[inline(always)]
 pub(super) fn identity(bytes: &[u8], message: &Message, call: u64, secrets: &Secrets) -> u64 {
     let (branch, sent_by) = (message.via.branch.of(bytes), message.via.sent_by.of(bytes));
     if branch.starts_with(MAGIC) && branch.len().max(sent_by.len()) <= WIDE_MAX {
@@ -104,25 +106,31 @@ fn odd_identity(bytes: &[u8], message: &Message, call: u64, key: &Key) -> u64 {
 
 /// L: equal for a request that comes back unchanged, different for a spiral (16.3). Route counts in
 /// but for the `skip` values that were ours; `None` if there are no others. The seed is the
-/// Call-ID's keyed hash and the side: what a node sends on unchanged has not looped. It tells friends
-/// apart, not foes, who could only stop calls of their own.
+/// Call-ID's keyed hash and the side: what a node sends on unchanged has not looped; beside it stands
+/// what [`leg`] says. It tells friends apart, not foes, who could only stop calls of their own.
 #[inline]
 pub(super) fn loop_mark(
     bytes: &[u8],
     message: &Message,
     uri: &[u8],
     skip: Option<usize>,
-    seed: u64,
+    (seed, leg): (u64, u64),
     watch: &Watch,
 ) -> u32 {
     let number = u64::from(message.cseq.number).wrapping_mul(LOOPS.1);
-    let mut hash = LOOPS.folded(LOOPS.folded(seed ^ number, uri), message.from.tag.of(bytes));
+    let mut hash = LOOPS.folded_pair(LOOPS.folded(seed ^ number, uri), leg);
     if let Some(skip) = skip {
         for value in sip::values(bytes, message.route(), Header::Route, watch).skip(skip) {
             hash = LOOPS.folded(hash, value.span.of(bytes));
         }
     }
     (hash >> 32) as u32
+}
+
+/// The From tag as a number, the same everywhere and no secret.
+#[inline]
+pub(super) fn leg(bytes: &[u8], message: &Message) -> u64 {
+    LOOPS.folded(0, message.from.tag.of(bytes))
 }
 
 /// Whether a Via of ours below says that this very request has been here (16.3, item 4).
@@ -147,12 +155,7 @@ const LOOPS: Key = Key(0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03);
 /// Eight lower-case hexadecimal digits.
 #[inline]
 pub(super) fn hex(word: u32) -> [u8; 8] {
-    let mut x = u64::from(word);
-    x = (x | x << 16) & 0x0000_ffff_0000_ffff;
-    x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
-    x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    let letters = ((x + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
-    (x + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
+    digits::digits(u64::from(word) << 32, 0).first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
