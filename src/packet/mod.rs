@@ -147,7 +147,7 @@ impl Packet {
     #[must_use]
     pub fn cut_out(&mut self, at: usize, len: usize) -> bool {
         let (start, end) = (self.start as usize, self.len as usize);
-        if at + len > end || start + end > self.slot.len() {
+        if at + len > end || start + end > self.slot.size() {
             return false;
         }
         copy::forward(self.slot.bytes_mut(), start..start + at, len);
