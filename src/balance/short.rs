@@ -16,7 +16,7 @@ pub(super) struct Short {
 /// `mac` is over them.
 #[inline(always)]
 pub(super) fn write(word: u64, bytes: u64, mac: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
-    let (high, low) = (word | mac >> (8 * bytes & 63), mac << (64 - 8 * bytes & 63));
+    let (high, low) = (word | mac >> ((8 * bytes) & 63), mac << ((64 - 8 * bytes) & 63));
     if let Some((mark, room)) = out.split_first_chunk_mut()
         && let Some(room) = room.first_chunk_mut()
     {
