@@ -200,8 +200,10 @@ impl CookieKeys {
         debug_assert_eq!(call.is_some(), role.bound_to_call());
         let call = role.bound_to_call().then(|| call.unwrap_or_default());
         match (target, call) {
-            (CookieTarget::Node(node), Some(call)) => self.bind(call).sign_node(role, *node, out),
-            (CookieTarget::Nothing { listener }, Some(call)) => self.bind(call).sign_nothing(role, *listener, out),
+            (CookieTarget::Node(_) | CookieTarget::Nothing { .. }, Some(call)) => {
+                let Some(of) = self.short(role, target) else { return 0 };
+                Signed { of, mac: self.binds.bind(call).hash(of) }.write(out)
+            }
             _ => Self::sign_long(&self.signer.1, self.head(role, kind(target)), target, call, out),
         }
     }
@@ -217,6 +219,16 @@ impl CookieKeys {
     #[inline]
     fn head(&self, role: Role, kind: u8) -> u64 {
         u64::from(VERSION << 6 | role.bits() << 4 | kind) << 8 | u64::from(self.signer.0)
+    }
+
+    /// Head and target of a cookie that fits two words, at the top of one, and their bytes.
+    #[inline(always)]
+    fn short(&self, role: Role, target: &CookieTarget) -> Option<(u64, u64)> {
+        match target {
+            CookieTarget::Nothing { listener } => Some((self.head(role, 0) << 48 | u64::from(listener.0) << 32, 4)),
+            CookieTarget::Node(node) => Some((self.head(role, 1) << 48 | u64::from(node.0) << 16, 6)),
+            CookieTarget::Flow { .. } | CookieTarget::Contact { .. } => None,
+        }
     }
 
     #[inline(never)]
@@ -258,7 +270,7 @@ impl CookieKeys {
     pub fn node_of(&self, text: &[u8], role: Role, call: u64) -> Option<NodeId> {
         let short = short::read_node(text.strip_prefix(MARK)?.try_into().ok()?)?;
         let genuine =
-            short.word >> 48 == self.head(role, 1) && self.binds.bind(call).hash::<6>(short.word) == short.mac;
+            short.word >> 48 == self.head(role, 1) && self.binds.bind(call).hash((short.word, 6)) == short.mac;
         (genuine && role.bound_to_call()).then_some(NodeId((short.word >> 16) as u32))
     }
 
@@ -307,6 +319,21 @@ impl CookieKeys {
     }
 }
 
+/// A signed cookie that is not yet written.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed {
+    of: (u64, u64),
+    mac: u64,
+}
+
+impl Signed {
+    /// Writes its text to the front of `out` and gives its length.
+    #[inline(always)]
+    pub fn write(&self, out: &mut [u8; COOKIE_MAX]) -> usize {
+        short::write(self.of.0, self.of.1, self.mac, out)
+    }
+}
+
 /// Signs the cookies of one call; see [`CookieKeys::bind`].
 #[derive(Clone, Copy)]
 pub struct Binding<'a> {
@@ -315,26 +342,14 @@ pub struct Binding<'a> {
 }
 
 impl Binding<'_> {
-    /// [`CookieKeys::sign`] for a Record-Route that leads to a node.
-    #[inline]
+    /// Signs for two Record-Routes at once; none if one leads to an address.
+    #[inline(always)]
     #[must_use]
-    pub fn sign_node(&self, role: Role, node: NodeId, out: &mut [u8; COOKIE_MAX]) -> usize {
-        let word = self.keys.head(role, 1) << 48 | u64::from(node.0) << 16;
-        short::write::<6>(word, self.bound.hash::<6>(word), out)
-    }
-
-    /// [`CookieKeys::sign`] for a Record-Route that leads nowhere by itself.
-    #[inline]
-    #[must_use]
-    pub fn sign_nothing(&self, role: Role, listener: PortTag, out: &mut [u8; COOKIE_MAX]) -> usize {
-        let word = self.keys.head(role, 0) << 48 | u64::from(listener.0) << 32;
-        short::write::<4>(word, self.bound.hash::<4>(word), out)
-    }
-
-    /// [`CookieKeys::sign`] for any other Record-Route of the call.
-    #[must_use]
-    pub fn sign(&self, role: Role, target: &CookieTarget, call: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
-        self.keys.sign(role, target, Some(call), out)
+    pub fn sign_two(&self, cookies: [(Role, &CookieTarget); 2]) -> Option<[Signed; 2]> {
+        let [one, other] = cookies.map(|(role, target)| self.keys.short(role, target));
+        let [one, other] = [one?, other?];
+        let [mac, other_mac] = self.bound.hashes([one, other]);
+        Some([Signed { of: one, mac }, Signed { of: other, mac: other_mac }])
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns key derivation and the SipHash forms that the hot path uses. Everything here is the same on
 //! every instance and in every version: tables, branches and cookies of one are read by another.
 
-use super::Wide;
+use super::{Wide, twin};
 
 /// A SipHash key.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -169,20 +169,27 @@ impl OfBound {
 pub(super) struct Bound(Sip<2, 4>);
 
 impl Bound {
-    /// The hash of the eight bytes and of the upper `BYTES` bytes of `word`, less than eight; those below
+    /// The hash of the eight bytes and of the upper `bytes` bytes of `word`, less than eight; those below
     /// are zero.
     #[inline(always)]
     #[must_use]
-    pub(super) fn hash<const BYTES: u64>(mut self, word: u64) -> u64 {
-        self.0.absorb(word.swap_bytes() | (8 + BYTES) << 56);
+    pub(super) fn hash(mut self, (word, bytes): (u64, u64)) -> u64 {
+        self.0.absorb(word.swap_bytes() | (8 + bytes) << 56);
         self.0.ended()
+    }
+
+    /// The same of two words.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn hashes(self, words: [(u64, u64); 2]) -> [u64; 2] {
+        twin::ended(self.0.v, words.map(|(word, bytes)| word.swap_bytes() | (8 + bytes) << 56))
     }
 }
 
 /// SipHash of whole words, `C` rounds a word and `D` at the end.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Sip<const C: usize, const D: usize> {
-    v: [u64; 4],
+pub(super) struct Sip<const C: usize, const D: usize> {
+    pub(super) v: [u64; 4],
 }
 
 impl<const C: usize, const D: usize> Sip<C, D> {
@@ -213,7 +220,7 @@ impl<const C: usize, const D: usize> Sip<C, D> {
     }
 
     #[inline]
-    fn absorb(&mut self, word: u64) {
+    pub(super) fn absorb(&mut self, word: u64) {
         self.v[3] ^= word;
         for _ in 0..C {
             self.round();
@@ -244,7 +251,7 @@ impl<const C: usize, const D: usize> Sip<C, D> {
     }
 
     #[inline]
-    fn ended(mut self) -> u64 {
+    pub(super) fn ended(mut self) -> u64 {
         self.v[2] ^= 0xff;
         for _ in 0..D {
             self.round();
@@ -364,8 +371,10 @@ mod tests {
         fn a_bound_hash_is_that_of_its_bytes(call: u64, word: u64, a: u64, b: u64) {
             let bytes = [call.to_le_bytes(), word.to_be_bytes()].concat();
             let bound = Key(a, b).of_bound().bind(call);
-            prop_assert_eq!(bound.hash::<6>(word >> 16 << 16), Key(a, b).hash24(&bytes[..14]));
-            prop_assert_eq!(bound.hash::<4>(word >> 32 << 32), Key(a, b).hash24(&bytes[..12]));
+            prop_assert_eq!(bound.hash((word >> 16 << 16, 6)), Key(a, b).hash24(&bytes[..14]));
+            prop_assert_eq!(bound.hash((word >> 32 << 32, 4)), Key(a, b).hash24(&bytes[..12]));
+            let both = bound.hashes([(word >> 32 << 32, 4), (word >> 16 << 16, 6)]);
+            prop_assert_eq!(both, [Key(a, b).hash24(&bytes[..12]), Key(a, b).hash24(&bytes[..14])]);
         }
     }
 

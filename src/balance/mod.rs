@@ -18,13 +18,14 @@ mod score;
 mod set;
 mod short;
 mod table;
+mod twin;
 mod vitals;
 mod watch;
 mod wide;
 
 pub use cookie::{
     Binding, COOKIE_MAX, Cookie, CookieFault, CookieKey, CookieKeys, CookieTarget, KeysError, MARK, PortTag, Role,
-    has_mark,
+    Signed, has_mark,
 };
 pub use explain::{Explanation, explain};
 pub use key::{Key, Secrets};

@@ -12,18 +12,17 @@ pub(super) struct Short {
     pub(super) mac: u64,
 }
 
-/// Writes a cookie whose head and target are the upper `BYTES` bytes, 4 or 6, of `word`.
+/// Writes a cookie whose head and target are the upper `bytes` bytes, 4 or 6, of `word`.
 /// `mac` is over them.
 #[inline(always)]
-pub(super) fn write<const BYTES: usize>(word: u64, mac: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
-    let target = 8 * BYTES;
-    let (high, low) = (word | mac >> target, mac << (64 - target));
+pub(super) fn write(word: u64, bytes: u64, mac: u64, out: &mut [u8; COOKIE_MAX]) -> usize {
+    let (high, low) = (word | mac >> ((8 * bytes) & 63), mac << ((64 - 8 * bytes) & 63));
     if let Some((mark, room)) = out.split_first_chunk_mut()
         && let Some(room) = room.first_chunk_mut()
     {
         (*mark, *room) = (*MARK, base32::encode_row(high, low));
     }
-    MARK.len() + base32::text_len(BYTES + 8)
+    MARK.len() + base32::text_len(bytes as usize + 8)
 }
 
 /// Reads a text without its mark; none if it is not the text of such a cookie, whatever else it is.

@@ -143,7 +143,7 @@ impl Packet {
 
     /// Takes `len` bytes from `at` on out of the datagram; what stands before them moves. False, and
     /// nothing done, if they do not lie within it.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn cut_out(&mut self, at: usize, len: usize) -> bool {
         let (start, end) = (self.start as usize, self.len as usize);

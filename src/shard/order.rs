@@ -17,7 +17,7 @@ impl Core {
     }
 
     /// See the module.
-    #[inline]
+    #[inline(always)]
     pub(super) fn order(&self, bytes: &[u8], message: &Message) -> u64 {
         order(message.call_id.of(bytes), &self.shared.site.secrets.marks)
     }

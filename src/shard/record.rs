@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::balance::{Binding, COOKIE_MAX, CookieTarget, NodeIx, PathMode, PortTag, Role};
+use crate::balance::{COOKIE_MAX, CookieTarget, NodeIx, PathMode, PortTag, Role};
 use crate::packet::PortId;
 use crate::sip::{self, Header, Lines, Scheme, Text, uri};
 
@@ -13,52 +13,56 @@ use super::block::Block;
 use super::digits::behind;
 use super::request::{Course, Incoming, NewUri, Party};
 use super::rewrite::Draft;
+use super::site::Texts;
 
 const RECORD_ROUTE: &[u8; 19] = b"Record-Route: <sip:";
 
 impl Draft<'_> {
     /// Two values: above the one that faces where the request goes, below the one that faces where
     /// it came from; each names the other side.
+    #[inline(always)]
     pub(super) fn record_routes(&self, block: &mut Block) {
-        let (from, to) = (self.course.from, self.course.to);
-        let binding = self.shard.shared.site.cookie_keys.bind(self.incoming.call);
-        self.record_route(block, binding, to, self.course.egress.port, self.target_of_sender());
-        let back = self.target_of_receiver();
-        self.record_route(block, binding, from, self.incoming.port_id, back);
+        let site = &self.shard.shared.site;
+        let above = self.facing(self.course.to, self.course.egress.port);
+        let below = self.facing(self.course.from, self.incoming.port_id);
+        let (back, on) = (self.target_of_sender(), self.target_of_receiver());
+        if let (Some((role, texts)), Some((other_role, other_texts))) = (above, below)
+            && site.options.cookies
+            && let Some([one, other]) =
+                site.cookie_keys.bind(self.incoming.call).sign_two([(role, &back), (other_role, &on)])
+        {
+            record_route(block, texts, |room| one.write(room));
+            return record_route(block, other_texts, |room| other.write(room));
+        }
+        self.record_long(block, above, &back);
+        self.record_long(block, below, &on);
     }
 
-    /// One value that faces `party`, reached through `port`.
-    #[inline]
-    fn record_route(&self, block: &mut Block, binding: Binding<'_>, party: Party, port: PortId, target: CookieTarget) {
+    /// The role of a value that faces `party`, reached through `port`, and who is named in it.
+    #[inline(always)]
+    fn facing(&self, party: Party, port: PortId) -> Option<(Role, &Texts)> {
         let site = &self.shard.shared.site;
         let (role, port) = match party {
             // A stranger may have come in at a worker port, which nothing but our Via may name.
             Party::Client if site.port(port).is_some_and(|port| !port.edge) => {
-                (Role::EdgeFacing, self.node_listener(port))
+                (Role::EdgeFacing, self.node_listener(port)?)
             }
-            Party::Client => (Role::EdgeFacing, Some(port)),
-            Party::Node(_) => (Role::NodeFacing, self.node_listener(port)),
-            Party::Trusted => (Role::NodeFacing, self.node_listener(port)),
+            Party::Client => (Role::EdgeFacing, port),
+            Party::Node(_) | Party::Trusted => (Role::NodeFacing, self.node_listener(port)?),
         };
-        let Some(texts) = port.and_then(|port| site.texts(port)) else { return };
+        Some((role, site.texts(port)?))
+    }
+
+    /// A value whose cookie leads to an address, or one without a cookie.
+    #[inline(never)]
+    fn record_long(&self, block: &mut Block, facing: Option<(Role, &Texts)>, target: &CookieTarget) {
+        let Some((role, texts)) = facing else { return };
+        let site = &self.shard.shared.site;
         if !site.options.cookies {
             block.array(RECORD_ROUTE);
             return block.piece(&texts.bare_tail);
         }
-        block.fill::<{ RECORD_ROUTE.len() + COOKIE_MAX }>(|room| {
-            let Some((name, room)) = room.split_first_chunk_mut() else { return 0 };
-            *name = *RECORD_ROUTE;
-            let Some(room) = room.first_chunk_mut() else { return 0 };
-            RECORD_ROUTE.len()
-                + match target {
-                    CookieTarget::Node(node) => binding.sign_node(role, node, room),
-                    CookieTarget::Nothing { listener } => binding.sign_nothing(role, listener, room),
-                    CookieTarget::Flow { .. } | CookieTarget::Contact { .. } => {
-                        binding.sign(role, &target, self.incoming.call, room)
-                    }
-                }
-        });
-        block.piece(&texts.tail);
+        record_route(block, texts, |room| site.cookie_keys.sign(role, target, Some(self.incoming.call), room));
     }
 
     /// The listener of the node side of the same address family: worker ports come and go.
@@ -218,6 +222,18 @@ impl Draft<'_> {
             && sip::values(bytes, message.supported(), Header::Supported, &self.shard.watch)
                 .any(|value| value.span.of(bytes).eq_ignore_ascii_case(b"path"))
     }
+}
+
+/// One value, whose cookie `write` writes.
+#[inline(always)]
+fn record_route(block: &mut Block, texts: &Texts, write: impl FnOnce(&mut [u8; COOKIE_MAX]) -> usize) {
+    block.fill::<{ RECORD_ROUTE.len() + COOKIE_MAX }>(|room| {
+        let Some((name, room)) = room.split_first_chunk_mut() else { return 0 };
+        *name = *RECORD_ROUTE;
+        let Some(room) = room.first_chunk_mut() else { return 0 };
+        RECORD_ROUTE.len() + write(room)
+    });
+    block.piece(&texts.tail);
 }
 
 /// The literal address in a Contact or Route value.

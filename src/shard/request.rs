@@ -138,7 +138,7 @@ impl Core {
         // A client's request without a cookie of ours, or with nothing but our pair in Route.
         if message.route().is_empty() {
             has_hops(message)?;
-            return self.to_chosen(course, &self.by_key(incoming)?);
+            return self.to_chosen(course, &self.chosen_by_key(incoming)?);
         }
         let cookie = if let Some((user, lines)) = self.own_pair(incoming) {
             (course.pops, course.own_lines) = (2, Some(lines));
@@ -307,6 +307,11 @@ impl Core {
     /// The node by mark or key, of the set that the rules give.
     #[inline(never)]
     pub(super) fn by_key(&self, incoming: &Incoming<'_>) -> Result<Chosen<'_>, Refusal> {
+        self.chosen_by_key(incoming)
+    }
+
+    #[inline(always)]
+    fn chosen_by_key(&self, incoming: &Incoming<'_>) -> Result<Chosen<'_>, Refusal> {
         let set = self.rule(incoming)?;
         self.choose(set, incoming).map_err(refusal)
     }

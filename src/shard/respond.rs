@@ -219,7 +219,7 @@ impl Core {
 
 /// Whether a request of this method may have left a mark that its final response settles: those that
 /// belong to another request or to a dialog leave none.
-#[inline]
+#[inline(always)]
 fn leaves_mark(method: &[u8]) -> bool {
     !matches!(method, b"BYE" | b"CANCEL" | b"ACK" | b"PRACK" | b"INFO" | b"UPDATE")
 }
@@ -267,7 +267,7 @@ fn plain_via(bytes: &[u8], at: usize) -> Option<Span> {
 
 /// Where the only Via of `lines` sends a response, if it stands alone on the first of them and ends as
 /// we leave the Via of a phone: `;rport=PORT;received=IP`.
-#[inline(never)]
+#[inline(always)]
 fn plain_home(homes: &mut Homes, bytes: &[u8], lines: Span) -> Option<SocketAddr> {
     let value = lines.of(bytes).strip_prefix(b"Via: SIP/2.0/UDP ")?.strip_suffix(b"\r\n")?;
     // Of several values the first counts, and quotes may hold what looks like parameters.
