@@ -55,7 +55,7 @@ pub(super) use two::Broad;
 #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
 mod one {
     use safe_arch::{
-        add_i8_m256i, add_saturating_u8_m256i, bitand_m256i, bitor_m256i, cmp_eq_mask_i8_m256i, m256i,
+        add_i8_m256i, add_saturating_u8_m256i, bitor_m256i, cmp_eq_mask_i8_m256i, m256i,
         move_mask_i8_m256i, set_splat_i8_m256i, sub_i8_m256i,
     };
 
@@ -69,12 +69,6 @@ mod one {
         #[inline(always)]
         pub(in crate::sip) fn new(bytes: &[u8; 32]) -> Self {
             Self(m256i::from(*bytes))
-        }
-
-        /// See `Lane::breaks`.
-        #[inline(always)]
-        pub(in crate::sip) fn breaks(self) -> Self {
-            Self(bitand_m256i(self.0, set_splat_i8_m256i(0xf8_u8 as i8))).eq(0x08)
         }
 
         /// One bit for each yes, the lowest for the first byte.
@@ -131,12 +125,6 @@ mod two {
             }
         }
 
-        /// See `Lane::breaks`.
-        #[inline(always)]
-        pub(in crate::sip) fn breaks(self) -> Self {
-            Self(self.0.breaks(), self.1.breaks())
-        }
-
         /// One bit for each yes, the lowest for the first byte.
         #[inline(always)]
         pub(in crate::sip) fn bits(self) -> u32 {
@@ -181,7 +169,6 @@ mod tests {
         for first in 0..=255u8 {
             let bytes: [u8; 32] = std::array::from_fn(|i| first.wrapping_add(i as u8 * 7));
             let (used, two) = (Broad::new(&bytes), two::Broad::new(&bytes));
-            assert_eq!(used.breaks().bits(), two.breaks().bits());
             for byte in 0..=255u8 {
                 assert_eq!(used.eq(byte).bits(), two.eq(byte).bits());
                 assert_eq!(used.plus(byte).eq(0).or(used.eq(9)).bits(), two.plus(byte).eq(0).or(two.eq(9)).bits());

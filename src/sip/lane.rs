@@ -3,7 +3,7 @@
 //! Driven by the parsers of this module. Lines are too short for a call to memchr each to pay. Never
 //! reads outside the slice given.
 
-use super::broad::Broad;
+use super::broad::{Broad, Look as _};
 pub(super) use super::sixteen::Lane;
 use super::view::View;
 
@@ -172,6 +172,19 @@ fn padded(bytes: &[u8], at: usize) -> [u8; WIDTH] {
     let mut padded = [0; WIDTH];
     padded.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
     padded
+}
+
+/// See [`View::breaks`].
+#[inline(always)]
+pub(super) fn breaks(chunk: &[u8; 65]) -> u64 {
+    let (Some(low), Some(high)) = (chunk.first_chunk::<33>(), chunk.last_chunk::<33>()) else { return 0 };
+    u64::from(half_breaks(low)) | u64::from(half_breaks(high)) << 32
+}
+
+#[inline(always)]
+fn half_breaks(chunk: &[u8; 33]) -> u32 {
+    let (Some(here), Some(behind)) = (chunk.first_chunk(), chunk.last_chunk()) else { return 0 };
+    Broad::new(here).eq(b'\r').or(Broad::new(behind).eq(b'\n')).bits()
 }
 
 /// CRs and LFs among the 64 bytes at `at`, one bit each, the lowest for the first.
