@@ -55,8 +55,8 @@ pub(super) use two::Broad;
 #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
 mod one {
     use safe_arch::{
-        add_i8_m256i, add_saturating_u8_m256i, bitor_m256i, cmp_eq_mask_i8_m256i, m256i,
-        move_mask_i8_m256i, set_splat_i8_m256i, sub_i8_m256i,
+        add_i8_m256i, bitor_m256i, cmp_eq_mask_i8_m256i, cmp_gt_mask_i8_m256i, m256i, move_mask_i8_m256i,
+        set_splat_i8_m256i,
     };
 
     use super::Look;
@@ -86,8 +86,8 @@ mod one {
 
         #[inline(always)]
         fn beyond(self, low: u8, high: u8) -> Self {
-            let place = sub_i8_m256i(self.0, set_splat_i8_m256i(low as i8));
-            Self(add_saturating_u8_m256i(place, set_splat_i8_m256i((0x7f - (high - low)) as i8)))
+            let place = add_i8_m256i(self.0, set_splat_i8_m256i(0x80_u8.wrapping_sub(low) as i8));
+            Self(cmp_gt_mask_i8_m256i(place, set_splat_i8_m256i((high - low ^ 0x80) as i8)))
         }
 
         #[inline(always)]

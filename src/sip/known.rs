@@ -6,7 +6,6 @@
 use super::lane::Lane;
 use super::message::{Line, Span};
 use super::names::Header;
-use super::view::View;
 
 /// A name with its colon and a blank.
 #[derive(Clone, Copy)]
@@ -17,6 +16,10 @@ pub(super) struct Known {
     counts: [u8; 16],
     /// Added to where a line starts and ends, so that it is a [`Line`] packed.
     bias: u64,
+    /// What both are multiplied by for that.
+    apart: u64,
+    /// That of its place.
+    pub(super) bit: u32,
     pub(super) place: Place,
 }
 
@@ -97,6 +100,9 @@ const fn slot(first: [u8; 4], further: [u8; 4]) -> usize {
     (key.wrapping_mul(0xe3c0_43a9) >> 26) as usize
 }
 
+/// See [`Known::apart`].
+const APART: u64 = 0x1_0001;
+
 /// No two share a slot.
 static KNOWN: [Known; SLOTS] = known();
 
@@ -138,11 +144,12 @@ const NAMES: [(&[u8], Header); 33] = [
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn known() -> [Known; SLOTS] {
-    let mut all = [Known { name: [0; 16], counts: [0; 16], bias: 0, place: Place::Other }; SLOTS];
+    let mut all = [Known { name: [0; 16], counts: [0; 16], bias: 0, apart: APART, bit: 0, place: Place::Other }; SLOTS];
     let mut left: &[(&[u8], Header)] = &NAMES;
     while let [(text, header), tail @ ..] = left {
         let bias = (text.len() as u64) << 16 | 2 << 48;
-        let mut known = Known { name: [0; 16], counts: [0; 16], bias, place: Place::of(*header) };
+        let place = Place::of(*header);
+        let mut known = Known { name: [0; 16], counts: [0; 16], bias, apart: APART, bit: place.bit(), place };
         let mut index = 0;
         while index < text.len() {
             known.name[index] = text[index];
@@ -160,20 +167,20 @@ const fn known() -> [Known; SLOTS] {
     let mut index = 0;
     while index < SLOTS {
         if all[index].bias == 0 {
-            all[index] = some;
+            // A factor that is not the same for all remains one multiplication.
+            all[index] = Known { apart: 0, ..some };
         }
         index += 1;
     }
     all
 }
 
-/// What the line at `at` is by its name.
+/// What a line is that begins so.
 #[inline(always)]
-pub(super) fn name(view: impl View, at: usize) -> Option<&'static Known> {
-    let chunk: &[u8; 16] = view.chunk(at)?;
-    let [a, b, c, d, _, e, f, g, h, ..] = *chunk;
+pub(super) fn name(head: &[u8; 16]) -> Option<&'static Known> {
+    let [a, b, c, d, _, e, f, g, h, ..] = *head;
     let known = KNOWN.get(slot([a, b, c, d], [e, f, g, h]))?;
-    Lane::new(chunk).agrees(Lane::new(&known.name), Lane::new(&known.counts)).then_some(known)
+    Lane::new(head).agrees(Lane::new(&known.name), Lane::new(&known.counts)).then_some(known)
 }
 
 /// Whether lines of this name are known, and mean nothing.
@@ -188,7 +195,7 @@ impl Known {
     /// The line of this name that starts and ends there, packed.
     #[inline(always)]
     pub(super) const fn line(&self, start: usize, end: usize) -> Packed {
-        Packed(((start as u64 | (end as u64) << 32) * 0x1_0001).wrapping_add(self.bias))
+        Packed((start as u64 | (end as u64).rotate_left(32)).wrapping_mul(self.apart).wrapping_add(self.bias))
     }
 }
 

@@ -247,8 +247,13 @@ pub struct Watch {
 
 impl Watch {
     /// Nothing.
-    pub const NONE: Self =
-        Self { names: [[0; WATCH_NAME_MAX]; WATCH_MAX], lengths: [0; WATCH_MAX], count: 0, has_length: 0, frequent: false };
+    pub const NONE: Self = Self {
+        names: [[0; WATCH_NAME_MAX]; WATCH_MAX],
+        lengths: [0; WATCH_MAX],
+        count: 0,
+        has_length: 0,
+        frequent: false,
+    };
 
     /// Looks for `names`, in any case, in this order. None if there are more than [`WATCH_MAX`], if
     /// one is longer than 64 bytes or no token, or names a header that the scan knows anyway.

@@ -36,23 +36,21 @@ fn take<V: View>(view: V, bytes: &[u8], watch: &Watch, message: &mut Message) ->
     };
     message.first_header = at as u16;
     let mut found = Found { first: [Packed::NONE; PLACES], further: [0; PLACES] };
-    // Words of their own, so that they need not stand in memory beside the lines.
-    let (mut seen, mut again) = (0, 0);
-    let head_end = header_lines(view, bytes, &mut ends, watch, (&mut found, &mut seen, &mut again), at)?;
+    let (head_end, Seen { seen, again }) = header_lines(view, bytes, &mut ends, watch, &mut found, at)?;
     if seen & NEEDED != NEEDED || again & ONCE != 0 {
         return None;
     }
     message.head_end = head_end as u16;
     message.end = bytes.len() as u16;
     top_via(view, bytes, &found, message)?;
-    message.from = address(view, bytes, found.line(Place::From))?;
-    message.to = address(view, bytes, found.line(Place::To))?;
+    address(view, bytes, found.line(Place::From), &mut message.from)?;
+    address(view, bytes, found.line(Place::To), &mut message.to)?;
     call_id(view, bytes, &found, message)?;
     cseq(view, bytes, &found, message)?;
     if seen & NUMBERS != 0 {
         numbers(view, bytes, &found, seen, message)?;
     }
-    found.list(bytes, seen & LISTED, message);
+    found.list(view, bytes, seen & LISTED, message);
     Some(())
 }
 
@@ -115,15 +113,36 @@ struct Found {
 }
 
 /// What no message lacks.
-const NEEDED: u32 =
-    Place::Via.bit() | Place::From.bit() | Place::To.bit() | Place::CallId.bit() | Place::CSeq.bit();
+const NEEDED: u32 = Place::Via.bit() | Place::From.bit() | Place::To.bit() | Place::CallId.bit() | Place::CSeq.bit();
 const NUMBERS: u32 = Place::MaxForwards.bit() | Place::ContentLength.bit() | Place::Expires.bit();
 /// Where a second line is not told from the first by place alone.
 const ONCE: u32 = (NEEDED ^ Place::Via.bit()) | NUMBERS;
 /// What a message lists.
 const LISTED: u32 = Place::Via.bit() - 1;
 
+/// A bit for each place that has a line, and for each that has several: apart from the lines, so that they need not
+/// stand in memory.
+#[derive(Clone, Copy)]
+struct Seen {
+    seen: u32,
+    again: u32,
+}
+
 impl Found {
+    /// Keeps a line that ends at `end`.
+    #[inline(always)]
+    fn add(&mut self, seen: &mut Seen, (place, bit): (Place, u32), line: Packed, end: usize) -> Option<()> {
+        if seen.seen & bit == 0 {
+            seen.seen |= bit;
+            *self.first.get_mut(place as usize)? = line;
+        } else {
+            seen.again |= bit;
+            let further = self.further.get_mut(place as usize)?;
+            *further = ((*further | 0xffff) + 1) | u32::from(end as u16 + 2);
+        }
+        Some(())
+    }
+
     #[inline(always)]
     fn line(&self, place: Place) -> Line {
         self.first.get(place as usize).map_or(Line::NONE, |line| line.line())
@@ -139,46 +158,42 @@ impl Found {
 
     /// Lists the lines that are not looked into.
     #[inline(always)]
-    fn list(&self, bytes: &[u8], mut left: u32, message: &mut Message) {
+    fn list(&self, view: impl View, bytes: &[u8], mut left: u32, message: &mut Message) {
         while left != 0 {
             let place = left.trailing_zeros() as usize;
             left &= left - 1;
             let first = self.first.get(place).map_or(Line::NONE, |line| line.line());
-            if let Some(lines) = message.listed(place) {
-                *lines = self.lines(place, trimmed(bytes, first));
+            let Some(lines) = message.listed(place) else { return };
+            *lines = self.lines(place, first);
+            if !has_plain_ends(view, first.value) {
+                lines.first = trimmed_line(bytes, first);
             }
         }
     }
 }
 
-/// Cuts and names the lines from `start` on; where the body begins. A bit each tells for which places there is a
-/// line, and for which there are several.
+/// Cuts and names the lines from `start` on; where the body begins.
 #[inline(always)]
 fn header_lines<V: View>(
     view: V,
     bytes: &[u8],
     ends: &mut Ends<V>,
     watch: &Watch,
-    (found, seen, again): (&mut Found, &mut u32, &mut u32),
+    found: &mut Found,
     mut start: usize,
-) -> Option<usize> {
+) -> Option<(usize, Seen)> {
+    let mut seen = Seen { seen: 0, again: 0 };
     loop {
         let end = ends.next()?;
-        let (place, line) = match name(view, start) {
-            Some(known) => (known.place, known.line(start, end)),
-            None if end == start => return Some(end + 2),
-            None => other_line(bytes, start, end, watch)?,
-        };
-        start = end + 2;
-        let slot = place as usize;
-        if *seen & place.bit() == 0 {
-            *seen |= place.bit();
-            *found.first.get_mut(slot)? = line;
-        } else {
-            *again |= place.bit();
-            let further = found.further.get_mut(slot)?;
-            *further = ((*further | 0xffff) + 1) | (start as u32 & 0xffff);
+        match view.chunk(start).and_then(name) {
+            Some(known) => found.add(&mut seen, (known.place, known.bit), known.line(start, end), end)?,
+            None if end == start => return Some((end + 2, seen)),
+            None => {
+                let (place, line) = other_line(bytes, start, end, watch)?;
+                found.add(&mut seen, (place, place.bit()), line, end)?;
+            }
         }
+        start = end + 2;
     }
 }
 
@@ -193,13 +208,11 @@ fn other_line(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Option<(
     Some((Place::of(name.header), Packed::new(Line { start: start as u16, value, next: end as u16 + 2 })))
 }
 
-/// A line whose value has no white space at its ends.
+/// Whether no white space stands at either end of a value.
 #[inline(always)]
-fn trimmed(bytes: &[u8], line: Line) -> Line {
-    let (start, end) = (usize::from(line.value.start), usize::from(line.value.end));
-    let plain = bytes.get(start).is_some_and(|first| *first > b' ')
-        && bytes.get(end.wrapping_sub(1)).is_some_and(|last| *last > b' ');
-    if plain { line } else { trimmed_line(bytes, line) }
+fn has_plain_ends(view: impl View, value: Span) -> bool {
+    view.byte(value.start.into()).is_some_and(|first| first > b' ')
+        && view.byte(value.end.wrapping_sub(1).into()).is_some_and(|last| last > b' ')
 }
 
 #[inline(never)]
@@ -227,19 +240,19 @@ fn odd_via(bytes: &[u8], line: Line, found: &mut Via) -> Option<()> {
 }
 
 #[inline(always)]
-fn address(view: impl View, bytes: &[u8], line: Line) -> Option<Address> {
-    let mut found = Address { line, ..Address::NONE };
-    if !address::plain(view, line.value.start.into(), line.value.end.into(), &mut found) {
-        found = odd_address(bytes, line)?;
+fn address(view: impl View, bytes: &[u8], line: Line, found: &mut Address) -> Option<()> {
+    found.line = line;
+    match address::plain(view, line.value.start.into(), line.value.end.into(), found) {
+        Some(()) => Some(()),
+        None => odd_address(bytes, line, found),
     }
-    Some(found)
 }
 
 #[inline(never)]
-fn odd_address(bytes: &[u8], line: Line) -> Option<Address> {
+fn odd_address(bytes: &[u8], line: Line, found: &mut Address) -> Option<()> {
     let line = trimmed_line(bytes, line);
-    let mut found = Address { line, ..Address::NONE };
-    address::address(bytes, line.value, &mut found).map(|()| found)
+    *found = Address { line, ..Address::NONE };
+    address::address(bytes, line.value, found)
 }
 
 #[inline(always)]
@@ -262,32 +275,44 @@ fn odd_call_id(bytes: &[u8], value: Span) -> Option<Span> {
 #[inline(always)]
 fn cseq(view: impl View, bytes: &[u8], found: &Found, message: &mut Message) -> Option<()> {
     let value = found.line(Place::CSeq).value;
-    match plain_cseq(view, value) {
+    let name = match message.start {
+        Start::Request { name, .. } => name,
+        Start::Response { .. } => Span::NONE,
+    };
+    match plain_cseq(view, value, name) {
         Some(cseq) => message.cseq = cseq,
-        None => odd_cseq(bytes, value, &mut message.cseq)?,
+        None => odd_cseq(bytes, value, name, &mut message.cseq)?,
     }
-    match message.start {
-        Start::Request { name, .. } => field::same(bytes, name, message.cseq.method).then_some(()),
-        Start::Response { .. } => Some(()),
-    }
+    Some(())
 }
 
+/// The value of CSeq, with the method of the request that is named by `name`; with any in a response.
 #[inline(always)]
-fn plain_cseq(view: impl View, value: Span) -> Option<CSeq> {
-    let (at, end) = (usize::from(value.start), usize::from(value.end));
-    let (number, count) = lane::few_digits(*view.chunk(at)?);
-    let start = at + count + 1;
-    let length = end.wrapping_sub(start);
-    let letters = Lane::new(view.chunk(start)?).beyond(b'A', b'Z').bits().trailing_zeros() as usize;
-    if letters != length || length == 0 || count == 0 || view.byte(start - 1)? != b' ' {
-        return None;
+fn plain_cseq(view: impl View, value: Span, name: Span) -> Option<CSeq> {
+    let (at, end, length) = (usize::from(value.start), usize::from(value.end), usize::from(name.end));
+    let (number, start);
+    if length != 0 {
+        start = end.wrapping_sub(length);
+        if length > 8 || (view.word(0) ^ view.word(start)) << (64 - 8 * length) != 0 {
+            return None;
+        }
+        number = lane::all_digits(*view.chunk(at)?, start.wrapping_sub(at + 1))?;
+    } else {
+        let (found, count) = lane::few_digits(*view.chunk(at)?);
+        (number, start) = (found, at + count + 1);
+        let letters = Lane::new(view.chunk(start)?).beyond(b'A', b'Z').bits().trailing_zeros() as usize;
+        if start + letters != end || letters == 0 || count == 0 {
+            return None;
+        }
     }
-    Some(CSeq { number, value, method: Span::new(start, end), digits: Span::new(at, start - 1) })
+    let digits = Span::new(at, start - 1);
+    (view.byte(start - 1)? == b' ').then_some(CSeq { number, value, method: Span::new(start, end), digits })
 }
 
 #[inline(never)]
-fn odd_cseq(bytes: &[u8], value: Span, cseq: &mut CSeq) -> Option<()> {
-    field::cseq(bytes, field::trim(bytes, value.start.into(), value.end.into()), cseq)
+fn odd_cseq(bytes: &[u8], value: Span, name: Span, cseq: &mut CSeq) -> Option<()> {
+    field::cseq(bytes, field::trim(bytes, value.start.into(), value.end.into()), cseq)?;
+    (name.is_empty() || field::same(bytes, name, cseq.method)).then_some(())
 }
 
 /// Max-Forwards, Content-Length and Expires, of which at least one is there.
