@@ -87,7 +87,7 @@ mod one {
         #[inline(always)]
         fn beyond(self, low: u8, high: u8) -> Self {
             let place = add_i8_m256i(self.0, set_splat_i8_m256i(0x80_u8.wrapping_sub(low) as i8));
-            Self(cmp_gt_mask_i8_m256i(place, set_splat_i8_m256i((high - low ^ 0x80) as i8)))
+            Self(cmp_gt_mask_i8_m256i(place, set_splat_i8_m256i(((high - low) ^ 0x80) as i8)))
         }
 
         #[inline(always)]

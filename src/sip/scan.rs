@@ -12,7 +12,6 @@ use super::lane::{self, AnyCase};
 use super::lines::{self, Cutter, End};
 use super::message::{Line, Message, Number, Span, Start};
 use super::names::{Header, Method, Watch};
-use super::view::View;
 use super::{sight, start, uri, via};
 use crate::packet::Window;
 

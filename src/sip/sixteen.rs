@@ -12,10 +12,10 @@ pub(super) use portable::Lane;
 #[cfg(target_arch = "x86_64")]
 mod sse2 {
     use safe_arch::{
-        add_i8_m128i, add_saturating_u8_m128i, bitand_m128i, bitandnot_m128i, bitor_m128i, bitxor_m128i,
-        cmp_eq_mask_i8_m128i, cmp_gt_mask_i8_m128i, load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i,
-        pack_i16_to_u8_m128i, set_i64_m128i, set_splat_i8_m128i, set_splat_i16_m128i, shl_imm_u16_m128i,
-        shr_imm_u16_m128i, sub_i8_m128i, unpack_high_i8_m128i, unpack_low_i8_m128i,
+        add_i8_m128i, bitand_m128i, bitandnot_m128i, bitor_m128i, bitxor_m128i, cmp_eq_mask_i8_m128i,
+        cmp_gt_mask_i8_m128i, load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i, pack_i16_to_u8_m128i,
+        set_i64_m128i, set_splat_i8_m128i, set_splat_i16_m128i, shl_imm_u16_m128i, shr_imm_u16_m128i, sub_i8_m128i,
+        unpack_high_i8_m128i, unpack_low_i8_m128i,
     };
 
     #[cfg(target_feature = "sse4.1")]
@@ -93,7 +93,7 @@ mod sse2 {
         pub(in crate::sip) fn beyond(self, low: u8, high: u8) -> Self {
             // Signed, as SSE2 compares, from the least byte on.
             let place = add_i8_m128i(self.0, set_splat_i8_m128i(0x80_u8.wrapping_sub(low) as i8));
-            Self(cmp_gt_mask_i8_m128i(place, set_splat_i8_m128i((high - low ^ 0x80) as i8)))
+            Self(cmp_gt_mask_i8_m128i(place, set_splat_i8_m128i(((high - low) ^ 0x80) as i8)))
         }
 
         /// Every byte with `addend` added, modulo 256.
