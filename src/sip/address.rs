@@ -59,38 +59,39 @@ fn addr_spec(bytes: &[u8], at: usize, end: usize) -> Option<(NameAddr, usize)> {
 
 /// Fills in URI and tag of the value of From or To at `at`, if it is written up to its `end`, where a line
 /// ends, as nearly all write it: quotes or none, `<>`, a tag or none, no white space but one blank.
-#[inline(never)]
-pub(super) fn plain(view: impl View, at: usize, end: usize, address: &mut Address) -> bool {
-    let Some(chunk) = view.chunk::<16>(at) else { return false };
-    let start = match chunk {
-        [b'<', ..] => at + 1,
-        [b'"', ..] => {
-            let lane = Lane::new(chunk);
-            let stops = lane.eq(b'"').or(lane.eq(b'\\')).bits() & !1 | 1 << 16;
-            let close = at + stops.trailing_zeros() as usize;
-            // Were it behind the line's end, so would be all that follows.
-            if view.chunk(close) != Some(b"\" <") {
-                return false;
-            }
-            close + 3
-        }
-        _ => return false,
+#[inline(always)]
+pub(super) fn plain(view: impl View, at: usize, end: usize, address: &mut Address) -> Option<()> {
+    let start = match view.byte(at)? {
+        b'<' => at + 1,
+        b'"' => quoted_end(view, at + 1)? + 3,
+        _ => return None,
     };
-    let Some(close) = lane::far_stop(view, start, uri::stop) else { return false };
+    let close = lane::far_stop(view, start, uri::stop)?;
     let word = view.word(close);
     if word as u8 != b'>' || close == start {
-        return false;
+        return None;
     }
-    let mut tag = Span::NONE;
-    if close + 1 != end {
-        let from = close + 6;
-        if !TAG_IS.is(word) || from >= end || lane::stop(view, from, loose_stop) != Some(end) {
-            return false;
-        }
-        tag = Span::new(from, end);
+    address.uri = Span::new(start, close);
+    if close + 1 == end {
+        return Some(());
     }
-    (address.uri, address.tag) = (Span::new(start, close), tag);
-    true
+    let from = close + 6;
+    if !TAG_IS.is(word) || from == end || lane::stop(view, from, loose_stop)? != end {
+        return None;
+    }
+    address.tag = Span::new(from, end);
+    Some(())
+}
+
+/// Where the quote stands that closes the one before `at`, soon and with a blank and a URI behind. Were it behind
+/// the line's end, so would be all that follows.
+#[inline(always)]
+fn quoted_end(view: impl View, at: usize) -> Option<usize> {
+    let lane = Lane::new(view.chunk(at)?);
+    let stops = lane.eq(b'"').or(lane.eq(b'\\')).bits() | 1 << 16;
+    let close = at + stops.trailing_zeros() as usize;
+    let behind = u32::from_le_bytes(*view.chunk(close)?) << 8;
+    (behind == u32::from_le_bytes(*b"\0\" <")).then_some(close)
 }
 
 /// Parses the value of From or To; none if it is not sound.

@@ -55,8 +55,8 @@ pub(super) use two::Broad;
 #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
 mod one {
     use safe_arch::{
-        add_i8_m256i, add_saturating_u8_m256i, bitand_m256i, bitor_m256i, cmp_eq_mask_i8_m256i, m256i,
-        move_mask_i8_m256i, set_splat_i8_m256i, sub_i8_m256i,
+        add_i8_m256i, bitor_m256i, cmp_eq_mask_i8_m256i, cmp_gt_mask_i8_m256i, m256i, move_mask_i8_m256i,
+        set_splat_i8_m256i,
     };
 
     use super::Look;
@@ -69,12 +69,6 @@ mod one {
         #[inline(always)]
         pub(in crate::sip) fn new(bytes: &[u8; 32]) -> Self {
             Self(m256i::from(*bytes))
-        }
-
-        /// See `Lane::breaks`.
-        #[inline(always)]
-        pub(in crate::sip) fn breaks(self) -> Self {
-            Self(bitand_m256i(self.0, set_splat_i8_m256i(0xf8_u8 as i8))).eq(0x08)
         }
 
         /// One bit for each yes, the lowest for the first byte.
@@ -92,8 +86,8 @@ mod one {
 
         #[inline(always)]
         fn beyond(self, low: u8, high: u8) -> Self {
-            let place = sub_i8_m256i(self.0, set_splat_i8_m256i(low as i8));
-            Self(add_saturating_u8_m256i(place, set_splat_i8_m256i((0x7f - (high - low)) as i8)))
+            let place = add_i8_m256i(self.0, set_splat_i8_m256i(0x80_u8.wrapping_sub(low) as i8));
+            Self(cmp_gt_mask_i8_m256i(place, set_splat_i8_m256i(((high - low) ^ 0x80) as i8)))
         }
 
         #[inline(always)]
@@ -129,12 +123,6 @@ mod two {
                 [first, second] => Self(Lane::new(first), Lane::new(second)),
                 _ => Self(Lane::splat(0), Lane::splat(0)),
             }
-        }
-
-        /// See `Lane::breaks`.
-        #[inline(always)]
-        pub(in crate::sip) fn breaks(self) -> Self {
-            Self(self.0.breaks(), self.1.breaks())
         }
 
         /// One bit for each yes, the lowest for the first byte.
@@ -181,7 +169,6 @@ mod tests {
         for first in 0..=255u8 {
             let bytes: [u8; 32] = std::array::from_fn(|i| first.wrapping_add(i as u8 * 7));
             let (used, two) = (Broad::new(&bytes), two::Broad::new(&bytes));
-            assert_eq!(used.breaks().bits(), two.breaks().bits());
             for byte in 0..=255u8 {
                 assert_eq!(used.eq(byte).bits(), two.eq(byte).bits());
                 assert_eq!(used.plus(byte).eq(0).or(used.eq(9)).bits(), two.plus(byte).eq(0).or(two.eq(9)).bits());

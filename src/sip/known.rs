@@ -1,31 +1,45 @@
 //! The names of header lines that most messages bear, found by one step and one comparison.
 //!
 //! Driven by `sight`, which leaves lines of other names to `lines`. Told a name with its colon and one
-//! blank, as nearly all write it; never looks at a value.
+//! blank, as nearly all write it; says what lines of it are kept under, and packs them. Never looks at a value.
 
 use super::lane::Lane;
+use super::message::{Line, Span};
 use super::names::Header;
-use super::view::View;
 
 /// A name with its colon and a blank.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Known {
     name: [u8; 16],
-    /// Bit 5 of each letter, whose case means nothing.
-    cases: [u8; 16],
-    /// A bit for each byte behind the name.
-    rest: u16,
-    pub(super) length: u8,
-    pub(super) kind: Kind,
-    /// Of a header whose lines alone are told: its place among those.
-    pub(super) place: u8,
+    /// The bits that count: of a letter all but its case, behind the name none.
+    counts: [u8; 16],
+    /// Added to where a line starts and ends, so that it is a [`Line`] packed.
+    bias: u64,
+    /// What both are multiplied by for that.
+    apart: u64,
+    /// That of its place.
+    pub(super) bit: u32,
+    pub(super) place: Place,
 }
 
-/// What is done with a line, by its header.
-#[derive(Clone, Copy)]
+/// What the lines of a header are kept under.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(super) enum Place {
+    /// Those up to `Watched3` as the message lists them.
+    Route,
+    RecordRoute,
+    Contact,
+    Path,
+    ProxyRequire,
+    Supported,
+    Replaces,
+    Join,
+    Watched0,
+    Watched1,
+    Watched2,
+    Watched3,
     Via,
     From,
     To,
@@ -33,40 +47,45 @@ pub(super) enum Kind {
     CSeq,
     MaxForwards,
     ContentLength,
-    /// Only where it stands is told.
-    Listed,
-    /// It means nothing, if nobody looks for its name.
+    Expires,
+    /// It means nothing.
     Other,
-    /// Left to a closer look.
-    Left,
 }
 
-impl Kind {
-    #[inline(always)]
-    pub(super) const fn of(header: Header) -> (Self, u8) {
-        let kind = match header {
+/// How many there are.
+pub(super) const PLACES: usize = Place::Other as usize + 1;
+
+impl Place {
+    pub(super) const fn of(header: Header) -> Self {
+        match header {
             Header::Via => Self::Via,
+            Header::Route => Self::Route,
+            Header::RecordRoute => Self::RecordRoute,
             Header::From => Self::From,
             Header::To => Self::To,
             Header::CallId => Self::CallId,
             Header::CSeq => Self::CSeq,
             Header::MaxForwards => Self::MaxForwards,
+            Header::Contact => Self::Contact,
+            Header::Path => Self::Path,
             Header::ContentLength => Self::ContentLength,
+            Header::ProxyRequire => Self::ProxyRequire,
+            Header::Supported => Self::Supported,
+            Header::Replaces => Self::Replaces,
+            Header::Join => Self::Join,
+            Header::Expires => Self::Expires,
+            Header::Watched(0) => Self::Watched0,
+            Header::Watched(1) => Self::Watched1,
+            Header::Watched(2) => Self::Watched2,
+            Header::Watched(_) => Self::Watched3,
             Header::Other => Self::Other,
-            Header::Expires | Header::Watched(_) => Self::Left,
-            Header::Route
-            | Header::RecordRoute
-            | Header::Contact
-            | Header::Path
-            | Header::ProxyRequire
-            | Header::Supported
-            | Header::Replaces
-            | Header::Join => Self::Listed,
-        };
-        match header.place() {
-            Some(place) => (kind, place as u8),
-            None => (kind, 0),
         }
+    }
+
+    /// One bit of its own.
+    #[inline(always)]
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u8
     }
 }
 
@@ -80,6 +99,9 @@ const fn slot(first: [u8; 4], further: [u8; 4]) -> usize {
     let key = if first == CONT { u32::from_le_bytes(further) | 0x2020_2020 } else { first };
     (key.wrapping_mul(0xe3c0_43a9) >> 26) as usize
 }
+
+/// See [`Known::apart`].
+const APART: u64 = 0x1_0001;
 
 /// No two share a slot.
 static KNOWN: [Known; SLOTS] = known();
@@ -122,41 +144,76 @@ const NAMES: [(&[u8], Header); 33] = [
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn known() -> [Known; SLOTS] {
-    // Of no bytes whatever.
-    let none = Known { name: [0; 16], cases: [0xff; 16], rest: 0, length: 0, kind: Kind::Other, place: 0 };
-    let mut all = [none; SLOTS];
+    let mut all = [Known { name: [0; 16], counts: [0; 16], bias: 0, apart: APART, bit: 0, place: Place::Other }; SLOTS];
     let mut left: &[(&[u8], Header)] = &NAMES;
     while let [(text, header), tail @ ..] = left {
-        let (kind, place) = Kind::of(*header);
-        let mut known = Known {
-            name: [0; 16],
-            cases: [0; 16],
-            rest: !((1u32 << text.len()) - 1) as u16,
-            length: text.len() as u8,
-            kind,
-            place,
-        };
+        let bias = (text.len() as u64) << 16 | 2 << 48;
+        let place = Place::of(*header);
+        let mut known = Known { name: [0; 16], counts: [0; 16], bias, apart: APART, bit: place.bit(), place };
         let mut index = 0;
         while index < text.len() {
             known.name[index] = text[index];
-            known.cases[index] = if text[index].is_ascii_lowercase() { 0x20 } else { 0 };
+            known.counts[index] = if text[index].is_ascii_lowercase() { 0xdf } else { 0xff };
             index += 1;
         }
         let [a, b, c, d, _, e, f, g, h, ..] = known.name;
         let slot = slot([a, b, c, d], [e, f, g, h]);
-        assert!(all[slot].length == 0);
+        assert!(all[slot].bias == 0);
         all[slot] = known;
         left = tail;
+    }
+    // What stands in the other slots has one of its own, so nothing that is looked for there is it.
+    let some = all[slot(*b"via:", [0; 4])];
+    let mut index = 0;
+    while index < SLOTS {
+        if all[index].bias == 0 {
+            // A factor that is not the same for all remains one multiplication.
+            all[index] = Known { apart: 0, ..some };
+        }
+        index += 1;
     }
     all
 }
 
-/// What the line at `at` is by its name, and the length of that with its colon and one blank.
+/// What a line is that begins so.
 #[inline(always)]
-pub(super) fn name(view: impl View, at: usize) -> Option<&'static Known> {
-    let chunk: &[u8; 16] = view.chunk(at)?;
-    let [a, b, c, d, _, e, f, g, h, ..] = *chunk;
+pub(super) fn name(head: &[u8; 16]) -> Option<&'static Known> {
+    let [a, b, c, d, _, e, f, g, h, ..] = *head;
     let known = KNOWN.get(slot([a, b, c, d], [e, f, g, h]))?;
-    let same = Lane::new(chunk).or(Lane::new(&known.cases)).equal(Lane::new(&known.name)).bits();
-    (same | u32::from(known.rest) == u32::from(u16::MAX)).then_some(known)
+    Lane::new(head).agrees(Lane::new(&known.name), Lane::new(&known.counts)).then_some(known)
+}
+
+/// Whether lines of this name are known, and mean nothing.
+pub(super) fn passes_over(name: &[u8]) -> bool {
+    NAMES.iter().any(|(text, header)| {
+        let own = text.split_last_chunk::<2>().map_or(*text, |(own, _)| own);
+        *header == Header::Other && own.eq_ignore_ascii_case(name)
+    })
+}
+
+impl Known {
+    /// The line of this name that starts and ends there, packed.
+    #[inline(always)]
+    pub(super) const fn line(&self, start: usize, end: usize) -> Packed {
+        Packed((start as u64 | (end as u64).rotate_left(32)).wrapping_mul(self.apart).wrapping_add(self.bias))
+    }
+}
+
+/// A [`Line`] in one word: where it starts, where its value does, where that ends, where the next line starts.
+#[derive(Clone, Copy)]
+pub(super) struct Packed(u64);
+
+impl Packed {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) const fn new(line: Line) -> Self {
+        let Line { start, value, next } = line;
+        Self(start as u64 | (value.start as u64) << 16 | (value.end as u64) << 32 | (next as u64) << 48)
+    }
+
+    #[inline(always)]
+    pub(super) const fn line(self) -> Line {
+        let value = Span { start: (self.0 >> 16) as u16, end: (self.0 >> 32) as u16 };
+        Line { start: self.0 as u16, value, next: (self.0 >> 48) as u16 }
+    }
 }

@@ -3,7 +3,7 @@
 //! Driven by the parsers of this module. Lines are too short for a call to memchr each to pay. Never
 //! reads outside the slice given.
 
-use super::broad::Broad;
+use super::broad::{Broad, Look as _};
 pub(super) use super::sixteen::Lane;
 use super::view::View;
 
@@ -126,6 +126,12 @@ pub fn same_from(one: &[u8; 48], other: &[u8; 48], at: usize) -> bool {
 /// The port at `at` and how many digits it has; none if it is not one that can be sent to.
 #[inline(always)]
 pub(super) fn port(view: impl View, at: usize) -> Option<(u16, usize)> {
+    // Of all ports one is by far the most frequent.
+    if let Some([b'5', b'0', b'6', b'0', behind]) = view.chunk(at)
+        && !behind.is_ascii_digit()
+    {
+        return Some((5060, 4));
+    }
     let (mut number, mut count) = few_digits(*view.chunk(at)?);
     if count == 4 {
         // A fifth digit, perhaps more.
@@ -172,6 +178,19 @@ fn padded(bytes: &[u8], at: usize) -> [u8; WIDTH] {
     let mut padded = [0; WIDTH];
     padded.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
     padded
+}
+
+/// See [`View::breaks`].
+#[inline(always)]
+pub(super) fn breaks(chunk: &[u8; 65]) -> u64 {
+    let (Some(low), Some(high)) = (chunk.first_chunk::<33>(), chunk.last_chunk::<33>()) else { return 0 };
+    u64::from(half_breaks(low)) | u64::from(half_breaks(high)) << 32
+}
+
+#[inline(always)]
+fn half_breaks(chunk: &[u8; 33]) -> u32 {
+    let (Some(here), Some(behind)) = (chunk.first_chunk(), chunk.last_chunk()) else { return 0 };
+    Broad::new(here).eq(b'\r').or(Broad::new(behind).eq(b'\n')).bits()
 }
 
 /// CRs and LFs among the 64 bytes at `at`, one bit each, the lowest for the first.
@@ -264,8 +283,7 @@ pub(super) const fn few_digits(bytes: [u8; 4]) -> (u32, usize) {
     let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
     let bits = others.trailing_zeros() & 0x38;
     let digits = ((digits as u64) << (32 - bits)) as u32;
-    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
-    ((pairs & 0xff) * 100 + (pairs >> 16 & 0xff), bits as usize / 8)
+    (four(digits), bits as usize / 8)
 }
 
 /// The number that the first `count` of these bytes are the digits of, if they are digits.
@@ -276,8 +294,15 @@ pub(super) const fn all_digits(bytes: [u8; 4], count: usize) -> Option<u32> {
     }
     let digits = (u32::from_le_bytes(bytes) ^ 0x3030_3030) << (32 - 8 * count);
     let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
-    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
-    if others == 0 { Some((pairs & 0xff) * 100 + (pairs >> 16 & 0xff)) } else { None }
+    if others == 0 { Some(four(digits)) } else { None }
+}
+
+/// The number of four digits, the first lowest; 0 stands for itself and for none in front.
+#[inline(always)]
+const fn four(digits: u32) -> u32 {
+    // Each with ten times the one before, of which two make pairs; then those.
+    let pairs = digits.wrapping_mul(10 << 8 | 1) >> 8 & 0x00ff_00ff;
+    pairs.wrapping_mul(100 << 16 | 1) >> 16
 }
 
 /// Up to eight bytes to compare a [`word`] with, letters in any case.

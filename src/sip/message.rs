@@ -9,6 +9,7 @@ use super::uri::Scheme;
 
 /// Part of a datagram: offsets from its first byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Span {
     /// Offset of the first byte.
     pub start: u16,
@@ -72,6 +73,7 @@ pub enum Start {
 
 /// One header line, folds included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Line {
     /// First byte of the name.
     pub start: u16,

@@ -3,7 +3,7 @@
 //! Driven by `scan` and the iterators over header lines. Methods are told apart by case, headers in
 //! any case and in their compact forms. Never looks at a datagram.
 
-use super::field;
+use super::{field, known};
 
 /// Request methods; told apart by case (RFC 3261 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,12 +241,19 @@ pub struct Watch {
     count: u8,
     /// A bit for each length modulo 64 that a name has.
     has_length: u64,
+    /// One of the names is one that is passed over where nobody looks for it.
+    frequent: bool,
 }
 
 impl Watch {
     /// Nothing.
-    pub const NONE: Self =
-        Self { names: [[0; WATCH_NAME_MAX]; WATCH_MAX], lengths: [0; WATCH_MAX], count: 0, has_length: 0 };
+    pub const NONE: Self = Self {
+        names: [[0; WATCH_NAME_MAX]; WATCH_MAX],
+        lengths: [0; WATCH_MAX],
+        count: 0,
+        has_length: 0,
+        frequent: false,
+    };
 
     /// Looks for `names`, in any case, in this order. None if there are more than [`WATCH_MAX`], if
     /// one is longer than 64 bytes or no token, or names a header that the scan knows anyway.
@@ -267,6 +274,7 @@ impl Watch {
             *watch.lengths.get_mut(index)? = name.len() as u8;
             watch.count = index as u8 + 1;
             watch.has_length |= 1 << (name.len() % 64);
+            watch.frequent |= known::passes_over(name.as_bytes());
         }
         Some(watch)
     }
@@ -275,6 +283,12 @@ impl Watch {
     #[inline(always)]
     pub(super) const fn has_length(&self, length: usize) -> bool {
         self.has_length >> (length % 64) & 1 != 0
+    }
+
+    /// Whether a name is looked for that is among the most frequent.
+    #[inline(always)]
+    pub(super) const fn has_frequent(&self) -> bool {
+        self.frequent
     }
 
     /// `Watched` for a name that is looked for, else `Other`.

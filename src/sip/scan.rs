@@ -12,7 +12,6 @@ use super::lane::{self, AnyCase};
 use super::lines::{self, Cutter, End};
 use super::message::{Line, Message, Number, Span, Start};
 use super::names::{Header, Method, Watch};
-use super::view::View;
 use super::{sight, start, uri, via};
 use crate::packet::Window;
 
@@ -45,82 +44,62 @@ fn fill(bytes: &[u8], watch: &Watch, message: &mut Message) {
     if bytes.len() > LENGTH_MAX {
         return message.blame(Fault::TooLong);
     }
-    fill_from(bytes, bytes, watch, message);
+    if !sight::taken(bytes, bytes, watch, message) {
+        by_lines(bytes, watch, message);
+    }
 }
 
 #[inline(never)]
 fn fill_in(window: &Window, len: usize, watch: &Watch, message: &mut Message) {
     let Some(bytes) = window.get(..len) else { return message.blame(Fault::TooLong) };
-    fill_from(bytes, window, watch, message);
+    if !sight::taken(window, bytes, watch, message) {
+        by_lines(bytes, watch, message);
+    }
 }
 
-/// `view` shows what stands in `bytes`, and nothing of a line behind them.
-#[inline(always)]
-fn fill_from(bytes: &[u8], view: impl View, watch: &Watch, message: &mut Message) {
+/// Scans line by line, for whatever was not taken at sight: faults are told in the order of the lines.
+#[inline(never)]
+fn by_lines(bytes: &[u8], watch: &Watch, message: &mut Message) {
+    *message = Message::empty();
     message.head_end = bytes.len() as u16;
     message.end = bytes.len() as u16;
     message.first_header = bytes.len() as u16;
-    let mut ends = sight::Ends::new(view);
-    let mut at = match sight::start_line(view, &mut ends, message) {
-        Some(at) => at,
-        None => {
-            let Some(at) = odd_start_line(bytes, watch, message) else { return };
-            ends.skip_to(at);
-            at
-        }
-    };
-    message.first_header = at as u16;
-    let mut seen = 0;
-    loop {
-        at = sight::header_lines(view, &mut ends, watch, message, &mut seen, at);
-        if view.chunk(at) == Some(b"\r\n") {
-            message.head_end = at as u16 + 2;
-            break;
-        }
-        let Some(next) = odd_line(bytes, watch, message, &mut seen, at) else { break };
-        at = next;
-        ends.skip_to(at);
-    }
-    Scan { bytes, watch, seen, message }.finish();
-}
-
-/// Where the first header line begins; none if nothing more can be said of the datagram.
-#[inline(never)]
-fn odd_start_line(bytes: &[u8], watch: &Watch, message: &mut Message) -> Option<usize> {
     let mut scan = Scan { bytes, watch, seen: 0, message };
-    let Some(first) = Cutter::new(bytes, 0).end(0) else {
+    let mut cutter = Cutter::new(bytes, 0);
+    let Some(first) = cutter.end(0) else {
         scan.start_line(bytes.len());
-        scan.fault(Fault::NoHeadEnd);
-        return None;
+        return scan.fault(Fault::NoHeadEnd);
     };
     scan.start_line(first.at);
     if scan.message.fault == Some(Fault::NotSip) {
-        return None;
+        return;
     }
-    if first.bare {
-        scan.fault(Fault::BareLineEnd);
+    scan.told(first);
+    scan.message.first_header = first.next as u16;
+    let mut at = first.next;
+    loop {
+        let Some(end) = cutter.folded_end(at) else {
+            scan.fault(Fault::NoHeadEnd);
+            break;
+        };
+        scan.told(end);
+        if end.at == at {
+            scan.message.head_end = end.next as u16;
+            break;
+        }
+        scan.line(at, end);
+        at = end.next;
     }
-    Some(first.next)
+    scan.finish();
 }
 
-/// The line at `at`, which is not written as nearly all are; where the next begins, if one does.
+/// A start line that is not what most are made of, and may be sound all the same; where the next line begins.
 #[inline(never)]
-fn odd_line(bytes: &[u8], watch: &Watch, message: &mut Message, seen: &mut u8, at: usize) -> Option<usize> {
-    let mut scan = Scan { bytes, watch, seen: *seen, message };
-    let Some(end) = Cutter::new(bytes, at).folded_end(at) else {
-        scan.fault(Fault::NoHeadEnd);
-        return None;
-    };
-    if end.bare {
-        scan.fault(Fault::BareLineEnd);
-    }
-    if end.at == at {
-        scan.message.head_end = end.next as u16;
-        return None;
-    }
-    scan.line(at, end);
-    *seen = scan.seen;
-    Some(end.next)
+pub(super) fn uncommon_start(bytes: &[u8], watch: &Watch, message: &mut Message) -> Option<usize> {
+    let first = Cutter::new(bytes, 0).end(0).filter(|first| !first.bare)?;
+    let mut scan = Scan { bytes, watch, seen: 0, message };
+    scan.start_line(first.at);
+    scan.message.fault.is_none().then_some(first.next)
 }
 
 struct Scan<'a> {
@@ -131,21 +110,26 @@ struct Scan<'a> {
     message: &'a mut Message,
 }
 
-pub(super) const SEEN_VIA: u8 = 1;
-pub(super) const SEEN_FROM: u8 = 2;
-pub(super) const SEEN_TO: u8 = 4;
-pub(super) const SEEN_CALL_ID: u8 = 8;
-pub(super) const SEEN_CSEQ: u8 = 16;
-pub(super) const SEEN_MAX_FORWARDS: u8 = 32;
-pub(super) const SEEN_CONTENT_LENGTH: u8 = 64;
-/// CSeq names the request's method.
-pub(super) const SEEN_METHOD: u8 = 128;
+const SEEN_VIA: u8 = 1;
+const SEEN_FROM: u8 = 2;
+const SEEN_TO: u8 = 4;
+const SEEN_CALL_ID: u8 = 8;
+const SEEN_CSEQ: u8 = 16;
+const SEEN_MAX_FORWARDS: u8 = 32;
+const SEEN_CONTENT_LENGTH: u8 = 64;
 const SEEN_ALL: u8 = SEEN_VIA | SEEN_FROM | SEEN_TO | SEEN_CALL_ID | SEEN_CSEQ;
 
 impl Scan<'_> {
     #[inline(always)]
     fn fault(&mut self, fault: Fault) {
         self.message.blame(fault);
+    }
+
+    #[inline(always)]
+    fn told(&mut self, end: End) {
+        if end.bare {
+            self.fault(Fault::BareLineEnd);
+        }
     }
 
     /// The start line, which ends at `end`.
@@ -341,8 +325,7 @@ impl Scan<'_> {
         if self.seen & SEEN_ALL != SEEN_ALL {
             missing(self.seen, self.message);
         }
-        if self.seen & SEEN_METHOD == 0
-            && let Start::Request { name, .. } = self.message.start
+        if let Start::Request { name, .. } = self.message.start
             && !field::same(self.bytes, name, self.message.cseq.method)
         {
             self.fault(Fault::CSeqMethod);

@@ -1,90 +1,93 @@
-//! Lines that are written as nearly all write them, taken from front to back without looking for
-//! their ends first.
+//! Messages that are written as nearly all write them: their lines are cut and named first, then the
+//! few are read that routing needs.
 //!
-//! Driven by `scan`, which takes apart itself whatever is left: a line is taken whole or not at all,
-//! and what is taken means what the grammar says. Never finds a fault.
+//! Driven by `scan`, which goes line by line itself through whatever is left: a message is taken whole or not
+//! at all, and what is taken means what the grammar says. Never finds a fault.
 
-use super::address;
-use super::broad::{Broad, Look as _};
-use super::known::{Kind, name};
+use super::broad::Look as _;
+use super::known::{PLACES, Packed, Place, name};
 use super::lane::{self, Lane};
 use super::lines;
 use super::message::{Address, CSeq, Line, Lines, Message, Number, Span, Start, Via};
-use super::names::{Header, Method, Watch};
-use super::scan::{
-    SEEN_CALL_ID, SEEN_CONTENT_LENGTH, SEEN_CSEQ, SEEN_FROM, SEEN_MAX_FORWARDS, SEEN_METHOD, SEEN_TO, SEEN_VIA,
-};
+use super::names::{Method, Watch};
 use super::view::View;
-use super::{uri, via};
+use super::{address, field, scan, uri, via};
 
-/// As `name`, of whatever `lines` knows and of names that mean nothing here.
-fn other_name(view: impl View, at: usize, watch: &Watch) -> Option<(Header, usize)> {
-    if view.byte(at)? <= b' ' {
-        return None;
-    }
-    let (header, length) = lines::plain(view, at, usize::MAX, watch)?;
-    let sound = lane::stop(view, at, |lane| lane::plain(lane).not())? == at + length;
-    (sound && view.byte(at + length + 1) == Some(b' ')).then_some((header, at + length + 2))
+/// Takes the message that `bytes` are, of which `view` shows all, and nothing of a line behind. If it is not
+/// taken, what `message` holds means nothing.
+#[inline(always)]
+pub(super) fn taken<V: View>(view: V, bytes: &[u8], watch: &Watch, message: &mut Message) -> bool {
+    take(view, bytes, watch, message).is_some()
 }
 
-/// Whether CRLF stands at `at` and, as far as a glance tells, no fold behind it.
 #[inline(always)]
-fn ends_line(view: impl View, at: usize) -> bool {
-    // Of white space and few other bytes these bits leave nothing.
-    const NO_FOLD: u8 = 0xd6;
-    view.chunk(at) == Some(b"\r\n") && view.byte(at + 2).is_some_and(|behind| behind & NO_FOLD != 0)
+fn take<V: View>(view: V, bytes: &[u8], watch: &Watch, message: &mut Message) -> Option<()> {
+    if watch.has_frequent() {
+        return None;
+    }
+    let mut ends = Ends::new(view, 0);
+    let at = match start_line(view, &mut ends, message) {
+        Some(at) => at,
+        None => {
+            let at = scan::uncommon_start(bytes, watch, message)?;
+            ends = Ends::new(view, at);
+            at
+        }
+    };
+    message.first_header = at as u16;
+    let mut found = Found { first: [Packed::NONE; PLACES], further: [0; PLACES] };
+    let (head_end, Seen { seen, again }) = header_lines(view, bytes, &mut ends, watch, &mut found, at)?;
+    if seen & NEEDED != NEEDED || again & ONCE != 0 {
+        return None;
+    }
+    message.head_end = head_end as u16;
+    message.end = bytes.len() as u16;
+    top_via(view, bytes, &found, message)?;
+    address(view, bytes, found.line(Place::From), &mut message.from)?;
+    address(view, bytes, found.line(Place::To), &mut message.to)?;
+    call_id(view, bytes, &found, message)?;
+    cseq(view, bytes, &found, message)?;
+    if seen & NUMBERS != 0 {
+        numbers(view, bytes, &found, seen, message)?;
+    }
+    found.list(view, bytes, seen & LISTED, message);
+    Some(())
 }
 
 /// Finds line ends, front to back, without a look at what stands between them: so no line waits for
 /// what was read of the one before.
 #[derive(Clone, Copy)]
-pub(super) struct Ends<V> {
+struct Ends<V> {
     view: V,
-    /// Where the next bits begin.
+    /// Where the bits begin.
     base: usize,
-    /// Line ends that are not passed yet, and the few control characters beside them, one bit each.
+    /// Line ends that are not passed yet, one bit each.
     bits: u64,
 }
 
 impl<V: View> Ends<V> {
     #[inline(always)]
-    pub(super) fn new(view: V) -> Self {
-        Self { view, base: 0, bits: 0 }
+    fn new(view: V, at: usize) -> Self {
+        Self { view, base: at.wrapping_sub(64), bits: 0 }
     }
 
-    /// Goes on at `at`, behind whatever was not looked into here.
+    /// The line end behind the one found last; none if it is no CRLF, or there is none.
     #[inline(always)]
-    pub(super) fn skip_to(&mut self, at: usize) {
-        (self.base, self.bits) = (at, 0);
-    }
-
-    /// The end of the line that starts at `start`, where the end found last ended; none if it is not a
-    /// CRLF that ends a line.
-    #[inline(always)]
-    fn next(&mut self, start: usize) -> Option<usize> {
+    fn next(&mut self) -> Option<usize> {
         while self.bits == 0 {
-            // The LF of the end found last may be the first here.
-            self.bits = breaks(self.view.chunk(self.base)?) & if start > self.base { !1 } else { !0 };
-            self.base += 64;
+            self.base = self.base.wrapping_add(64);
+            self.bits = self.view.breaks(self.base)?;
         }
-        let end = self.base - 64 + self.bits.trailing_zeros() as usize;
+        let end = self.base + self.bits.trailing_zeros() as usize;
         self.bits &= self.bits - 1;
-        self.bits &= self.bits.wrapping_sub(1);
-        ends_line(self.view, end).then_some(end)
+        (self.view.chunk(end) == Some(b"\r\n")).then_some(end)
     }
-}
-
-/// CR, LF and their neighbours, one bit each, the lowest for the first.
-#[inline(always)]
-fn breaks(chunk: &[u8; 64]) -> u64 {
-    let (halves, _) = chunk.as_chunks::<32>();
-    halves.iter().rev().fold(0, |bits, half| bits << 32 | u64::from(Broad::new(half).breaks().bits()))
 }
 
 /// The start line; where the next begins.
 #[inline(always)]
-pub(super) fn start_line<V: View>(view: V, ends: &mut Ends<V>, message: &mut Message) -> Option<usize> {
-    let end = ends.next(0)?;
+fn start_line<V: View>(view: V, ends: &mut Ends<V>, message: &mut Message) -> Option<usize> {
+    let end = ends.next()?;
     let word = view.word(0);
     if word == u64::from_le_bytes(*b"SIP/2.0 ") {
         let [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9', b' '] = view.chunk(8)? else { return None };
@@ -102,177 +105,258 @@ pub(super) fn start_line<V: View>(view: V, ends: &mut Ends<V>, message: &mut Mes
     Some(end + 2)
 }
 
-/// A header line: where it starts, where its value begins, and where that ends.
-#[derive(Clone, Copy)]
-struct Bounds {
-    start: usize,
-    at: usize,
-    end: usize,
+/// Lines by what they are kept under.
+struct Found {
+    first: [Packed; PLACES],
+    /// Of those behind the first, how many there are, above 16 bits, and where the line behind the last starts.
+    further: [u32; PLACES],
 }
 
-impl Bounds {
+/// What no message lacks.
+const NEEDED: u32 = Place::Via.bit() | Place::From.bit() | Place::To.bit() | Place::CallId.bit() | Place::CSeq.bit();
+const NUMBERS: u32 = Place::MaxForwards.bit() | Place::ContentLength.bit() | Place::Expires.bit();
+/// Where a second line is not told from the first by place alone.
+const ONCE: u32 = (NEEDED ^ Place::Via.bit()) | NUMBERS;
+/// What a message lists.
+const LISTED: u32 = Place::Via.bit() - 1;
+
+/// A bit for each place that has a line, and for each that has several: apart from the lines, so that they need not
+/// stand in memory.
+#[derive(Clone, Copy)]
+struct Seen {
+    seen: u32,
+    again: u32,
+}
+
+impl Found {
+    /// Keeps a line that ends at `end`.
     #[inline(always)]
-    fn line(self) -> Line {
-        Line { start: self.start as u16, value: Span::new(self.at, self.end), next: self.end as u16 + 2 }
+    fn add(&mut self, seen: &mut Seen, (place, bit): (Place, u32), line: Packed, end: usize) -> Option<()> {
+        if seen.seen & bit == 0 {
+            seen.seen |= bit;
+            *self.first.get_mut(place as usize)? = line;
+        } else {
+            seen.again |= bit;
+            let further = self.further.get_mut(place as usize)?;
+            *further = ((*further | 0xffff) + 1) | u32::from(end as u16 + 2);
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn line(&self, place: Place) -> Line {
+        self.first.get(place as usize).map_or(Line::NONE, |line| line.line())
+    }
+
+    /// The lines at a place that has one.
+    #[inline(always)]
+    fn lines(&self, place: usize, first: Line) -> Lines {
+        let further = self.further.get(place).copied().unwrap_or_default();
+        let end = if further == 0 { first.next } else { further as u16 };
+        Lines { count: (further >> 16) as u16 + 1, end, first }
+    }
+
+    /// Lists the lines that are not looked into.
+    #[inline(always)]
+    fn list(&self, view: impl View, bytes: &[u8], mut left: u32, message: &mut Message) {
+        while left != 0 {
+            let place = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let first = self.first.get(place).map_or(Line::NONE, |line| line.line());
+            let Some(lines) = message.listed(place) else { return };
+            *lines = self.lines(place, first);
+            if !has_plain_ends(view, first.value) {
+                lines.first = trimmed_line(bytes, first);
+            }
+        }
     }
 }
 
-/// Takes header lines from `at` on; where the first begins that was not taken.
+/// Cuts and names the lines from `start` on; where the body begins.
 #[inline(always)]
-pub(super) fn header_lines<V: View>(
+fn header_lines<V: View>(
     view: V,
+    bytes: &[u8],
     ends: &mut Ends<V>,
     watch: &Watch,
-    message: &mut Message,
-    seen: &mut u8,
-    at: usize,
-) -> usize {
-    let mut start = at;
-    while let Some(end) = ends.next(start) {
-        let taken = match name(view, start) {
-            Some(known) => {
-                let at = start + known.length as usize;
-                take(view, watch, message, seen, (known.kind, known.place), Bounds { start, at, end })
+    found: &mut Found,
+    mut start: usize,
+) -> Option<(usize, Seen)> {
+    let mut seen = Seen { seen: 0, again: 0 };
+    loop {
+        let end = ends.next()?;
+        match view.chunk(start).and_then(name) {
+            Some(known) => found.add(&mut seen, (known.place, known.bit), known.line(start, end), end)?,
+            None if end == start => return Some((end + 2, seen)),
+            None => {
+                let (place, line) = other_line(bytes, start, end, watch)?;
+                found.add(&mut seen, (place, place.bit()), line, end)?;
             }
-            None => end > start && take_other(view, watch, message, seen, start, end),
-        };
-        if !taken {
-            break;
         }
         start = end + 2;
     }
-    start
 }
 
+/// A line of any other name, or written in another way; none if it is a fold, or wrong.
 #[inline(never)]
-fn take_other(view: impl View, watch: &Watch, message: &mut Message, seen: &mut u8, start: usize, end: usize) -> bool {
-    let found = other_name(view, start, watch).filter(|(_, at)| *at <= end);
-    found.is_some_and(|(header, at)| take(view, watch, message, seen, Kind::of(header), Bounds { start, at, end }))
-}
-
-/// Takes a line, or leaves it for a closer look. Of those that are looked into, the longer ones have
-/// functions of their own, so that the constants of one are no burden to another.
-#[inline(always)]
-fn take(
-    view: impl View,
-    watch: &Watch,
-    message: &mut Message,
-    seen: &mut u8,
-    (kind, place): (Kind, u8),
-    line: Bounds,
-) -> bool {
-    match kind {
-        // Only a closer look tells whether it is one of those looked for.
-        Kind::Other => !watch.has_length(line.at - line.start - 2),
-        Kind::Via if *seen & SEEN_VIA == 0 => top_via(view, message, seen, line),
-        Kind::From => *seen & SEEN_FROM == 0 && address(view, &mut message.from, seen, SEEN_FROM, line),
-        Kind::To => *seen & SEEN_TO == 0 && address(view, &mut message.to, seen, SEEN_TO, line),
-        Kind::CallId => call_id(view, message, seen, line).is_some(),
-        Kind::CSeq => cseq(view, message, seen, line).is_some(),
-        Kind::MaxForwards => max_forwards(view, message, seen, line).is_some(),
-        Kind::ContentLength => content_length(view, message, seen, line).is_some(),
-        Kind::Left => false,
-        Kind::Via => {
-            let sound = has_plain_ends(view, line);
-            if sound {
-                message.vias.add(line.line());
-            }
-            sound
-        }
-        Kind::Listed => match message.listed(place.into()) {
-            Some(lines) if has_plain_ends(view, line) => {
-                lines.add(line.line());
-                true
-            }
-            Some(_) | None => false,
-        },
+fn other_line(bytes: &[u8], start: usize, end: usize, watch: &Watch) -> Option<(Place, Packed)> {
+    if *bytes.get(start)? <= b' ' {
+        return None;
     }
+    let name = lines::name(bytes, start, end, watch).ok()?;
+    let value = field::trim(bytes, name.value.min(end), end);
+    Some((Place::of(name.header), Packed::new(Line { start: start as u16, value, next: end as u16 + 2 })))
 }
 
 /// Whether no white space stands at either end of a value.
 #[inline(always)]
-fn has_plain_ends(view: impl View, line: Bounds) -> bool {
-    view.byte(line.at).is_some_and(|first| first > b' ')
-        && view.byte(line.end.wrapping_sub(1)).is_some_and(|last| last > b' ')
+fn has_plain_ends(view: impl View, value: Span) -> bool {
+    view.byte(value.start.into()).is_some_and(|first| first > b' ')
+        && view.byte(value.end.wrapping_sub(1).into()).is_some_and(|last| last > b' ')
+}
+
+#[inline(never)]
+fn trimmed_line(bytes: &[u8], line: Line) -> Line {
+    Line { value: field::trim(bytes, line.value.start.into(), line.value.end.into()), ..line }
 }
 
 #[inline(always)]
-fn top_via(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> bool {
-    if via::plain_alone(view, line.at, &mut message.via) != Some(line.end) {
-        message.via = Via::NONE;
-        return false;
+fn top_via(view: impl View, bytes: &[u8], found: &Found, message: &mut Message) -> Option<()> {
+    let line = found.line(Place::Via);
+    if via::plain_alone(view, line.value.start.into(), &mut message.via) == Some(line.value.end.into()) {
+        message.via.line = line;
+    } else {
+        odd_via(bytes, line, &mut message.via)?;
     }
-    let line = line.line();
-    message.via.line = line;
-    message.vias = Lines { count: 1, end: line.next, first: line };
-    *seen |= SEEN_VIA;
-    true
-}
-
-/// From or To; `bit` tells which.
-#[inline(always)]
-fn address(view: impl View, address: &mut Address, seen: &mut u8, bit: u8, line: Bounds) -> bool {
-    let sound = address::plain(view, line.at, line.end, address);
-    if sound {
-        address.line = line.line();
-        *seen |= bit;
-    }
-    sound
-}
-
-#[inline(always)]
-fn call_id(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
-    let stop = lane::far_stop(view, line.at, |lane| lane.beyond(b'!', b'~'))?;
-    if stop != line.end || stop == line.at || *seen & SEEN_CALL_ID != 0 {
-        return None;
-    }
-    message.call_id = Span::new(line.at, line.end);
-    *seen |= SEEN_CALL_ID;
+    message.vias = found.lines(Place::Via as usize, message.via.line);
     Some(())
 }
 
+#[inline(never)]
+fn odd_via(bytes: &[u8], line: Line, found: &mut Via) -> Option<()> {
+    let line = trimmed_line(bytes, line);
+    *found = Via { line, ..Via::NONE };
+    via::parse(bytes, line.value, found).ok()
+}
+
 #[inline(always)]
-fn cseq(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
-    let Bounds { at, end, .. } = line;
-    let (number, count) = lane::few_digits(*view.chunk(at)?);
-    let start = at + count + 1;
-    let length = end.wrapping_sub(start);
-    let letters = Lane::new(view.chunk(start)?).beyond(b'A', b'Z').bits().trailing_zeros() as usize;
-    if letters != length || length == 0 || count == 0 || view.byte(start - 1)? != b' ' || *seen & SEEN_CSEQ != 0 {
-        return None;
+fn address(view: impl View, bytes: &[u8], line: Line, found: &mut Address) -> Option<()> {
+    found.line = line;
+    match address::plain(view, line.value.start.into(), line.value.end.into(), found) {
+        Some(()) => Some(()),
+        None => odd_address(bytes, line, found),
     }
-    let (value, method, digits) = (Span::new(at, end), Span::new(start, end), Span::new(at, start - 1));
-    message.cseq = CSeq { number, value, method, digits };
-    *seen |= SEEN_CSEQ;
-    if let Start::Request { name, .. } = message.start
-        && usize::from(name.end) == length
-        && length <= 8
-        && (view.word(0) ^ view.word(start)) << (64 - 8 * length) == 0
-    {
-        *seen |= SEEN_METHOD;
+}
+
+#[inline(never)]
+fn odd_address(bytes: &[u8], line: Line, found: &mut Address) -> Option<()> {
+    let line = trimmed_line(bytes, line);
+    *found = Address { line, ..Address::NONE };
+    address::address(bytes, line.value, found)
+}
+
+#[inline(always)]
+fn call_id(view: impl View, bytes: &[u8], found: &Found, message: &mut Message) -> Option<()> {
+    let value = found.line(Place::CallId).value;
+    let stop = lane::far_stop(view, value.start.into(), |lane| lane.beyond(b'!', b'~'));
+    message.call_id = value;
+    if stop != Some(value.end.into()) || value.start == value.end {
+        message.call_id = odd_call_id(bytes, value)?;
     }
     Some(())
 }
 
+#[inline(never)]
+fn odd_call_id(bytes: &[u8], value: Span) -> Option<Span> {
+    let value = field::trim(bytes, value.start.into(), value.end.into());
+    field::call_id_sound(bytes, value).then_some(value)
+}
+
 #[inline(always)]
-fn max_forwards(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
-    let number = number(view, line).filter(|number| number.value <= 255 && *seen & SEEN_MAX_FORWARDS == 0)?;
-    message.max_forwards = Some(number);
-    *seen |= SEEN_MAX_FORWARDS;
+fn cseq(view: impl View, bytes: &[u8], found: &Found, message: &mut Message) -> Option<()> {
+    let value = found.line(Place::CSeq).value;
+    let name = match message.start {
+        Start::Request { name, .. } => name,
+        Start::Response { .. } => Span::NONE,
+    };
+    match plain_cseq(view, value, name) {
+        Some(cseq) => message.cseq = cseq,
+        None => odd_cseq(bytes, value, name, &mut message.cseq)?,
+    }
+    Some(())
+}
+
+/// The value of CSeq, with the method of the request that is named by `name`; with any in a response.
+#[inline(always)]
+fn plain_cseq(view: impl View, value: Span, name: Span) -> Option<CSeq> {
+    let (at, end, length) = (usize::from(value.start), usize::from(value.end), usize::from(name.end));
+    let (number, start);
+    if length != 0 {
+        start = end.wrapping_sub(length);
+        if length > 8 || (view.word(0) ^ view.word(start)) << (64 - 8 * length) != 0 {
+            return None;
+        }
+        number = lane::all_digits(*view.chunk(at)?, start.wrapping_sub(at + 1))?;
+    } else {
+        let (found, count) = lane::few_digits(*view.chunk(at)?);
+        (number, start) = (found, at + count + 1);
+        let letters = Lane::new(view.chunk(start)?).beyond(b'A', b'Z').bits().trailing_zeros() as usize;
+        if start + letters != end || letters == 0 || count == 0 {
+            return None;
+        }
+    }
+    let digits = Span::new(at, start - 1);
+    (view.byte(start - 1)? == b' ').then_some(CSeq { number, value, method: Span::new(start, end), digits })
+}
+
+#[inline(never)]
+fn odd_cseq(bytes: &[u8], value: Span, name: Span, cseq: &mut CSeq) -> Option<()> {
+    field::cseq(bytes, field::trim(bytes, value.start.into(), value.end.into()), cseq)?;
+    (name.is_empty() || field::same(bytes, name, cseq.method)).then_some(())
+}
+
+/// Max-Forwards, Content-Length and Expires, of which at least one is there.
+#[inline(always)]
+fn numbers(view: impl View, bytes: &[u8], found: &Found, seen: u32, message: &mut Message) -> Option<()> {
+    if seen & Place::MaxForwards.bit() != 0 {
+        let number = number(view, bytes, found.line(Place::MaxForwards).value).filter(|number| number.value <= 255)?;
+        message.max_forwards = Some(number);
+    }
+    if seen & Place::ContentLength.bit() != 0 {
+        let number = number(view, bytes, found.line(Place::ContentLength).value)?;
+        message.content_length = Some(number);
+        let room = message.end - message.head_end;
+        if number.value > room.into() {
+            return None;
+        }
+        message.end = message.head_end + number.value as u16;
+    }
+    if seen & Place::Expires.bit() != 0 {
+        message.expires = expires(bytes, found.line(Place::Expires).value);
+    }
     Some(())
 }
 
 #[inline(always)]
-fn content_length(view: impl View, message: &mut Message, seen: &mut u8, line: Bounds) -> Option<()> {
-    let number = number(view, line).filter(|_| *seen & SEEN_CONTENT_LENGTH == 0)?;
-    message.content_length = Some(number);
-    *seen |= SEEN_CONTENT_LENGTH;
-    Some(())
+fn number(view: impl View, bytes: &[u8], value: Span) -> Option<Number> {
+    let (at, end) = (usize::from(value.start), usize::from(value.end));
+    match lane::all_digits(*view.chunk(at)?, end.wrapping_sub(at)) {
+        Some(number) => Some(Number { value: number, span: value }),
+        None => odd_number(bytes, value),
+    }
 }
 
-/// The number that is all of a value, of up to four digits.
-#[inline(always)]
-fn number(view: impl View, Bounds { at, end, .. }: Bounds) -> Option<Number> {
-    let value = lane::all_digits(*view.chunk(at)?, end.wrapping_sub(at))?;
-    Some(Number { value, span: Span::new(at, end) })
+#[inline(never)]
+fn odd_number(bytes: &[u8], value: Span) -> Option<Number> {
+    let span = field::trim(bytes, value.start.into(), value.end.into());
+    let value = u32::try_from(field::number(bytes, span)?).ok()?;
+    Some(Number { value, span })
+}
+
+/// What is no number is left alone, what is too large is cut off.
+#[inline(never)]
+fn expires(bytes: &[u8], value: Span) -> Option<Number> {
+    let span = field::trim(bytes, value.start.into(), value.end.into());
+    let value = field::number(bytes, span)?.min(u32::MAX.into()) as u32;
+    Some(Number { value, span })
 }

@@ -12,11 +12,14 @@ pub(super) use portable::Lane;
 #[cfg(target_arch = "x86_64")]
 mod sse2 {
     use safe_arch::{
-        add_i8_m128i, add_saturating_u8_m128i, bitand_m128i, bitandnot_m128i, bitor_m128i, cmp_eq_mask_i8_m128i,
+        add_i8_m128i, bitand_m128i, bitandnot_m128i, bitor_m128i, bitxor_m128i, cmp_eq_mask_i8_m128i,
         cmp_gt_mask_i8_m128i, load_unaligned_m128i, m128i, min_u8_m128i, move_mask_i8_m128i, pack_i16_to_u8_m128i,
         set_i64_m128i, set_splat_i8_m128i, set_splat_i16_m128i, shl_imm_u16_m128i, shr_imm_u16_m128i, sub_i8_m128i,
         unpack_high_i8_m128i, unpack_low_i8_m128i,
     };
+
+    #[cfg(target_feature = "sse4.1")]
+    use safe_arch::test_all_zeroes_m128i;
 
     /// Sixteen bytes, or for each of them a yes (0xff) or no (0).
     #[derive(Clone, Copy)]
@@ -69,11 +72,14 @@ mod sse2 {
             Self(cmp_eq_mask_i8_m128i(min_u8_m128i(self.0, set_splat_i8_m128i(byte as i8)), self.0))
         }
 
-        /// Which bytes are CR, LF or one of the control characters from BS to SI: by two operations.
+        /// Whether all bytes are those of `other`, as far as the bits that are set in `counts` go.
         #[inline(always)]
-        #[cfg(any(test, not(target_feature = "avx2")))]
-        pub(in crate::sip) fn breaks(self) -> Self {
-            Self(bitand_m128i(self.0, set_splat_i8_m128i(0xf8_u8 as i8))).eq(0x08)
+        pub(in crate::sip) fn agrees(self, other: Self, counts: Self) -> bool {
+            let differing = bitxor_m128i(self.0, other.0);
+            #[cfg(target_feature = "sse4.1")]
+            return test_all_zeroes_m128i(differing, counts.0) != 0;
+            #[cfg(not(target_feature = "sse4.1"))]
+            return Self(bitand_m128i(differing, counts.0)).eq(0).bits() == 0xffff;
         }
 
         /// Which bytes are from `low` to `high`.
@@ -82,12 +88,12 @@ mod sse2 {
             Self(sub_i8_m128i(self.0, set_splat_i8_m128i(low as i8))).up_to(high - low)
         }
 
-        /// Which bytes are not from `low` to `high`. The top bit of each alone says so: cheaper than
-        /// `within`, and good for no more than `or`, `and` and `bits`.
+        /// Which bytes are not from `low` to `high`: cheaper than `within`.
         #[inline(always)]
         pub(in crate::sip) fn beyond(self, low: u8, high: u8) -> Self {
-            let place = sub_i8_m128i(self.0, set_splat_i8_m128i(low as i8));
-            Self(add_saturating_u8_m128i(place, set_splat_i8_m128i((0x7f - (high - low)) as i8)))
+            // Signed, as SSE2 compares, from the least byte on.
+            let place = add_i8_m128i(self.0, set_splat_i8_m128i(0x80_u8.wrapping_sub(low) as i8));
+            Self(cmp_gt_mask_i8_m128i(place, set_splat_i8_m128i(((high - low) ^ 0x80) as i8)))
         }
 
         /// Every byte with `addend` added, modulo 256.
@@ -221,8 +227,9 @@ mod portable {
             self.map(|own| own <= byte)
         }
 
-        pub(in crate::sip) fn breaks(self) -> Self {
-            self.map(|own| (0x08..=0x0f).contains(&own))
+        pub(in crate::sip) fn agrees(self, other: Self, counts: Self) -> bool {
+            let mut pairs = self.0.iter().zip(other.0).zip(counts.0);
+            pairs.all(|((own, other), counts)| (own ^ other) & counts == 0)
         }
 
         pub(in crate::sip) fn within(self, low: u8, high: u8) -> Self {
@@ -296,7 +303,12 @@ mod tests {
                 for high in [byte, byte.saturating_add(3), 0x7e] {
                     assert_eq!(sse2.beyond(byte.min(high), high).bits(), portable.beyond(byte.min(high), high).bits());
                 }
-                assert_eq!(sse2.breaks().bits(), portable.breaks().bits());
+                let counts = bytes.map(|own| own & 0x20);
+                let other = [byte; 16];
+                assert_eq!(
+                    sse2.agrees(super::Lane::new(&other), super::Lane::new(&counts)),
+                    portable.agrees(portable::Lane::new(&other), portable::Lane::new(&counts))
+                );
                 assert_eq!(sse2.plus(byte).eq(0).bits(), portable.plus(byte).eq(0).bits());
                 assert_eq!(sse2.within(byte, 255).bits(), portable.within(byte, 255).bits());
                 assert_eq!(sse2.within(byte / 2, byte).bits(), portable.within(byte / 2, byte).bits());

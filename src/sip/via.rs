@@ -13,6 +13,7 @@ const BRANCH: AnyCase = AnyCase::new(b"branch");
 const RECEIVED: AnyCase = AnyCase::new(b"received");
 const RPORT: AnyCase = AnyCase::new(b"rport");
 const BRANCH_IS: AnyCase = AnyCase::new(b";branch=");
+const RPORT_IS: AnyCase = AnyCase::new(b";rport");
 const RECEIVE: AnyCase = AnyCase::new(b";receive");
 const D_IS: AnyCase = AnyCase::new(b"d=");
 const MAGIC: AnyCase = AnyCase::new(b"z9hg4bk");
@@ -21,61 +22,92 @@ const MAGIC: AnyCase = AnyCase::new(b"z9hg4bk");
 #[inline(always)]
 pub(super) fn parse(bytes: &[u8], value: Span, via: &mut Via) -> Result<(), Fault> {
     let line = via.line;
-    if plain_alone(bytes, value.start as usize, via) == Some(value.end as usize) {
+    if plain_apart(bytes, value.start as usize, via) == Some(value.end as usize) {
         return Ok(());
     }
     *via = Via { line, ..Via::NONE };
     odd(bytes, value.start as usize, value.end as usize, via)
 }
 
-/// Over UDP, no white space but one blank, each parameter that routing knows at most once, no other.
-/// Fills in all but the line and gives the offset behind the value, which whatever cannot go on ends:
-/// it is for the caller to see whether it may.
 #[inline(never)]
+fn plain_apart(bytes: &[u8], at: usize, via: &mut Via) -> Option<usize> {
+    plain_alone(bytes, at, via)
+}
+
+/// Over UDP, no white space but one blank, each parameter that routing knows at most once, no other.
+/// Fills in all but the line, of a Via that has nothing else, and gives the offset behind the value, which whatever
+/// cannot go on ends: it is for the caller to see whether it may.
+#[inline(always)]
 pub(super) fn plain_alone(view: impl View, at: usize, via: &mut Via) -> Option<usize> {
     if view.chunk(at)? != b"SIP/2.0/UDP " {
         return None;
     }
     let start = at + 12;
-    let stop = lane::stop(view, start, lane::plain_stop)?;
-    if stop == start {
-        return None;
-    }
-    let (mut next, mut port) = (stop, None);
+    let stop = plain_host(view, start)?;
+    let mut next = stop;
     if view.byte(stop) == Some(b':') {
         let (number, count) = lane::port(view, stop + 1)?;
-        port = Some(number);
+        via.port = Some(number);
         next = stop + 1 + count;
     }
-    let behind = next;
-    // By start and end; an end of 0 stands for none.
-    let (mut branch, mut received, mut rport) = ((0, 0), (0, 0), Rport::Absent);
+    via.transport = Span::new(at + 8, at + 11);
+    (via.host, via.sent_by) = (Span::new(start, stop), Span::new(start, next));
+    // Most have these two, in this order.
+    let mut word = view.word(next);
+    if BRANCH_IS.is(word) {
+        next = plain_branch(view, next, via)?;
+        word = view.word(next);
+    }
+    if RPORT_IS.is(word) {
+        (via.rport, next) = plain_rport(view, word, next + 6)?;
+        word = view.byte(next)?.into();
+    }
+    if word as u8 == b';' {
+        next = further(view, next, via)?;
+    }
+    via.value = Span::new(at, next);
+    Some(next)
+}
+
+/// End of the host at `at`.
+#[inline(always)]
+fn plain_host(view: impl View, at: usize) -> Option<usize> {
+    // An address mostly, which is told by less.
+    let numeric = lane::stop(view, at, |lane| lane.beyond(b'-', b'9').or(lane.eq(b'/')))?;
+    let stop =
+        if matches!(view.byte(numeric)?, b':' | b';') { numeric } else { lane::stop(view, at, lane::plain_stop)? };
+    (stop > at).then_some(stop)
+}
+
+/// The branch parameter at `at`; the offset behind it.
+#[inline(always)]
+fn plain_branch(view: impl View, at: usize, via: &mut Via) -> Option<usize> {
+    let stop = plain_value(view, at + 8)?;
+    via.branch = Span::new(at + 8, stop);
+    // The magic cookie alone is none.
+    (stop != at + 15).then_some(stop)
+}
+
+/// The parameters from `at` on; the offset behind them.
+#[inline(never)]
+fn further(view: impl View, mut at: usize, via: &mut Via) -> Option<usize> {
     loop {
-        let word = view.word(next);
+        let word = view.word(at);
         if word as u8 != b';' {
-            break;
+            return Some(at);
         }
-        if BRANCH_IS.is(word) && branch.1 == 0 {
-            branch = plain_value(view, next + 8)?;
-            // The magic cookie alone.
-            if branch.1 == branch.0 + 7 {
-                return None;
-            }
-            next = branch.1;
-        } else if RPORT.is(word >> 8) && rport == Rport::Absent {
-            (rport, next) = plain_rport(view, word, next + 6)?;
-        } else if RECEIVE.is(word) && D_IS.is(view.word(next + 8)) && received.1 == 0 {
-            received = plain_value(view, next + 10)?;
-            next = received.1;
+        if BRANCH_IS.is(word) && via.branch == Span::NONE {
+            at = plain_branch(view, at, via)?;
+        } else if RPORT_IS.is(word) && via.rport == Rport::Absent {
+            (via.rport, at) = plain_rport(view, word, at + 6)?;
+        } else if RECEIVE.is(word) && D_IS.is(view.word(at + 8)) && via.received == Span::NONE {
+            let stop = plain_value(view, at + 10)?;
+            via.received = Span::new(at + 10, stop);
+            at = stop;
         } else {
             return None;
         }
     }
-    (via.host, via.port, via.sent_by) = (Span::new(start, stop), port, Span::new(start, behind));
-    via.transport = Span::new(at + 8, at + 11);
-    (via.branch, via.received) = (Span::new(branch.0, branch.1), Span::new(received.0, received.1));
-    (via.rport, via.value) = (rport, Span::new(at, next));
-    Some(next)
 }
 
 /// The rport parameter whose name ends at `at`, and the offset behind it. `word` begins at its `;`.
@@ -92,11 +124,10 @@ fn plain_rport(view: impl View, word: u64, at: usize) -> Option<(Rport, usize)> 
     }
 }
 
-/// Start and end of the value at `start`, of what most values are made of.
+/// End of the value at `start`, of what most values are made of.
 #[inline(always)]
-fn plain_value(view: impl View, start: usize) -> Option<(usize, usize)> {
-    let stop = lane::far_stop(view, start, loose_stop)?;
-    (stop > start).then_some((start, stop))
+fn plain_value(view: impl View, start: usize) -> Option<usize> {
+    lane::far_stop(view, start, loose_stop).filter(|stop| *stop > start)
 }
 
 #[inline(never)]

@@ -14,6 +14,10 @@ pub(super) trait View: Copy {
     /// Eight bytes from `at` on, the first lowest; zeros behind a slice's end.
     fn word(&self, at: usize) -> u64;
 
+    /// Where among the 64 bytes at `at` a CR stands, or an LF behind, one bit each, the lowest for the first; none
+    /// behind a slice's end.
+    fn breaks(&self, at: usize) -> Option<u64>;
+
     /// The byte at `at`.
     #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {
@@ -31,6 +35,23 @@ impl View for &[u8] {
     fn word(&self, at: usize) -> u64 {
         lane::word(self, at)
     }
+
+    #[inline(always)]
+    fn breaks(&self, at: usize) -> Option<u64> {
+        match self.chunk(at) {
+            Some(chunk) => Some(lane::breaks(chunk)),
+            None => last_breaks(self, at),
+        }
+    }
+}
+
+/// As `breaks`, with fewer bytes left than that looks at.
+#[inline(never)]
+fn last_breaks(bytes: &[u8], at: usize) -> Option<u64> {
+    let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+    let mut room = [0; 65];
+    room.get_mut(..rest.len())?.copy_from_slice(rest);
+    Some(lane::breaks(&room))
 }
 
 impl View for &Window {
@@ -43,5 +64,10 @@ impl View for &Window {
     #[inline(always)]
     fn word(&self, at: usize) -> u64 {
         self.chunk(at).map_or(0, |chunk| u64::from_le_bytes(*chunk))
+    }
+
+    #[inline(always)]
+    fn breaks(&self, at: usize) -> Option<u64> {
+        self.chunk(at).map(lane::breaks)
     }
 }
