@@ -3,6 +3,7 @@
 //! Owns the buffers' shape and what travels with them between datapath, shard and mail: where a
 //! datagram came from, where a send goes, and the outbox of what leaves in a turn. Knows no SIP.
 
+mod ahead;
 mod copy;
 mod hops;
 mod outbox;
@@ -79,6 +80,12 @@ impl Packet {
             Some(bytes) => bytes,
             None => nothing(),
         }
+    }
+
+    /// Asks the cache for the datagram, which is to be read soon.
+    #[inline]
+    pub fn ask_ahead(&self) {
+        ahead::ask(self.bytes());
     }
 
     /// The datagram, writable.
