@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::datapath::{Batch, Datapath, Waker};
 use crate::mail::{Bell, Mailbox, Slot};
-use crate::packet::{Outbox, Packet, Pool, Sent, WorkerId};
+use crate::packet::{self, Outbox, Packet, Pool, Sent, WorkerId};
 use crate::shard::{DropReason, Shard, State, Tally, Verdict};
 use pace::SAMPLED;
 pub use pace::{BOUNDS_NS, Pace, Paced};
@@ -21,8 +21,6 @@ pub use pace::{BOUNDS_NS, Pace, Paced};
 const LETTERS_MAX: usize = 64;
 /// Timers served in one turn.
 const TIMERS_MAX: usize = 256;
-/// Packets that the cache is asked for before their turn.
-const AHEAD: usize = 2;
 /// Packets that the shard may originate in one turn, beside one for every packet received.
 const ORIGINATED_MAX: usize = 1_024;
 
@@ -238,13 +236,7 @@ impl<D: Datapath> Worker<D> {
         }
         let mut packets = std::mem::take(&mut self.batch.packets);
         let mut handled = packets.len() as u64;
-        packets.iter().take(AHEAD).for_each(Packet::ask_ahead);
-        let mut coming = packets.drain(..);
-        while let Some(packet) = coming.next() {
-            coming.as_slice().get(AHEAD - 1).inspect(|packet| packet.ask_ahead());
-            self.decide(packet);
-        }
-        drop(coming);
+        packet::asked_ahead(&mut packets).for_each(|packet| self.decide(packet));
         // Its full length is what tells the next turn that there is more.
         self.came = handled as usize;
         self.batch.packets = packets;

@@ -11,6 +11,7 @@ mod pool;
 mod ports;
 mod shape;
 
+pub use ahead::asked_ahead;
 pub use hops::{Device, HOP_HEADER_MAX, Hop, Hops, Mac, Neighbour, Route, Tag};
 pub use outbox::{Outbox, Outgoing, Sent};
 pub use pool::Pool;
@@ -80,12 +81,6 @@ impl Packet {
             Some(bytes) => bytes,
             None => nothing(),
         }
-    }
-
-    /// Asks the cache for the datagram, which is to be read soon.
-    #[inline]
-    pub fn ask_ahead(&self) {
-        ahead::ask(self.bytes());
     }
 
     /// The datagram, writable.
