@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::datapath::{Batch, Datapath, Waker};
 use crate::mail::{Bell, Mailbox, Slot};
-use crate::packet::{Outbox, Packet, Pool, Sent, WorkerId};
+use crate::packet::{self, Outbox, Packet, Pool, Sent, WorkerId};
 use crate::shard::{DropReason, Shard, State, Tally, Verdict};
 use pace::SAMPLED;
 pub use pace::{BOUNDS_NS, Pace, Paced};
@@ -236,7 +236,7 @@ impl<D: Datapath> Worker<D> {
         }
         let mut packets = std::mem::take(&mut self.batch.packets);
         let mut handled = packets.len() as u64;
-        packets.drain(..).for_each(|packet| self.decide(packet));
+        packet::asked_ahead(&mut packets).for_each(|packet| self.decide(packet));
         // Its full length is what tells the next turn that there is more.
         self.came = handled as usize;
         self.batch.packets = packets;

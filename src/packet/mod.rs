@@ -3,6 +3,7 @@
 //! Owns the buffers' shape and what travels with them between datapath, shard and mail: where a
 //! datagram came from, where a send goes, and the outbox of what leaves in a turn. Knows no SIP.
 
+mod ahead;
 mod copy;
 mod head;
 mod hops;
@@ -11,6 +12,7 @@ mod pool;
 mod ports;
 mod shape;
 
+pub use ahead::asked_ahead;
 pub use head::Head;
 pub use hops::{Device, HOP_HEADER_MAX, Hop, Hops, Mac, Neighbour, Route, Tag};
 pub use outbox::{Outbox, Outgoing, Sent};

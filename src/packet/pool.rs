@@ -23,6 +23,8 @@ use super::shape::{FRAME_BYTES, Kind, PAGE, PoolOptions, PoolUse, RESIDENT, SOCK
 /// Free slots that a thread keeps to itself, at most; fewer in a small pool, so that all threads
 /// together keep no more than a quarter of it.
 const LOCAL_MAX: usize = 256;
+/// Bytes of a frame that are asked for before it is known what is in it: headers.
+const ASKED: usize = 64;
 /// Slots that go to and from the stock at once, at most.
 const RUN: usize = 64;
 
@@ -106,17 +108,9 @@ impl Pool {
     fn of(kind: Kind, options: &PoolOptions) -> io::Result<&'static Self> {
         let slots = options.slots.max(1);
         let bytes = slots as usize * kind.stride();
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a fresh anonymous mapping, no address asked for.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags | libc::MAP_NORESERVE, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -210,6 +204,16 @@ impl Pool {
         let index = self.free_slot()?;
         self.mark_lent(index, true);
         Some(u64::from(index) * FRAME_BYTES as u64)
+    }
+
+    /// Asks the cache for the first bytes at `address` of the area, which are to be read soon.
+    #[inline]
+    pub(crate) fn ask_ahead(&'static self, address: u64) {
+        if address + ASKED as u64 <= u64::from(self.slots) * self.kind.stride() as u64 {
+            // SAFETY: inside the mapping, which is never unmapped. The bytes are the kernel's to give back and given back
+            // already, or another's: they are asked for and not read.
+            super::ahead::ask(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(address as usize), ASKED) });
+        }
     }
 
     /// Takes a lent frame back, with the `len` bytes at `address` as its datagram; none if they do not

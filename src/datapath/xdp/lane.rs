@@ -9,18 +9,24 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::depth::Depth;
 use super::socket::{Drops, Socket};
 use crate::packet::{Packet, Pool};
 
 /// Frames that the kernel may handle inside one of our calls, when it polls.
 const BUSY_BUDGET: u32 = 64;
 
+/// Received frames whose headers the cache is asked for before they are read.
+const AHEAD: u32 = 6;
+
 /// One interface's queue.
 pub(super) struct Port {
     /// The kernel's number of the interface.
     pub(super) interface: u32,
     socket: Socket,
-    ring: u32,
+    depth: Depth,
+    /// It is to be polled: it got frames since it was.
+    due: bool,
     /// Frames were submitted and not sent: the interface is down or has no room.
     unsent: bool,
 }
@@ -67,7 +73,7 @@ impl Lane {
 
     /// Adds an interface's socket, with rings of `ring` entries, and gives the kernel frames for it.
     pub(super) fn add(&mut self, interface: u32, socket: Socket, ring: u32) -> io::Result<()> {
-        self.ports.push(Port { interface, socket, ring, unsent: false });
+        self.ports.push(Port { interface, socket, depth: Depth::new(ring), due: false, unsent: false });
         if self.refill() { Ok(()) } else { Err(io::Error::other("too few frames for the rings")) }
     }
 
@@ -124,8 +130,14 @@ impl Lane {
         for at in (self.first..count).chain(0..self.first) {
             let Some(port) = self.ports.get_mut(at) else { continue };
             let here = port.socket.receive.filled().min(left);
-            for _ in 0..here {
+            for ahead in 0..AHEAD.min(here) {
+                self.frames.ask_ahead(port.socket.receive.ahead(ahead).addr);
+            }
+            for left in (0..here).rev() {
                 let told = port.socket.receive.take();
+                if left >= AHEAD {
+                    self.frames.ask_ahead(port.socket.receive.ahead(AHEAD - 1).addr);
+                }
                 // SAFETY: the kernel gives back what `refill` lent it, once.
                 handle(port.interface, unsafe { self.frames.regain(told.addr, told.len) });
             }
@@ -138,19 +150,13 @@ impl Lane {
         room - left as usize
     }
 
-    /// Whether received frames wait.
-    #[inline]
-    pub(super) fn waiting(&self) -> bool {
-        self.ports.iter().any(|port| port.socket.receive.filled() > 0)
-    }
-
     /// Gives the kernel free frames in place of those received; false if there were too few.
     #[inline]
     pub(super) fn refill(&mut self) -> bool {
         let mut enough = true;
         for port in &mut self.ports {
             let held = port.socket.fill.given() - port.socket.receive.taken();
-            let wanted = u64::from(port.ring).saturating_sub(held);
+            let wanted = port.depth.after(held).saturating_sub(held);
             let mut given = 0;
             while given < wanted {
                 let Some(address) = self.frames.lend() else { break };
@@ -165,17 +171,35 @@ impl Lane {
             self.lent += given;
             if given > 0 {
                 port.socket.fill.submit();
-                self.calls += port.socket.pull(self.busy);
+                // Polling can wait until what came has been handled.
+                port.due = self.busy;
+                self.calls += port.socket.pull(false);
             }
         }
         enough
     }
 
-    /// Lets the kernel look for frames, if it polls.
+    /// Lets the kernel look for frames, if it polls, until some wait; whether they do.
     #[inline]
-    pub(super) fn poll(&mut self) {
-        if self.busy {
-            self.calls += self.ports.iter_mut().map(|port| port.socket.pull(true)).sum::<u64>();
+    pub(super) fn poll(&mut self) -> bool {
+        let (before, from) = self.ports.split_at_mut(self.first);
+        for port in from.iter_mut().chain(before) {
+            if self.busy && port.socket.receive.filled() == 0 {
+                self.calls += port.socket.pull(true);
+            }
+            if port.socket.receive.filled() > 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets the kernel look for frames at the interfaces that got some to fill and sent none, if it polls.
+    #[inline]
+    pub(super) fn poll_due(&mut self) {
+        for port in self.ports.iter_mut().filter(|port| port.due) {
+            port.due = false;
+            self.calls += port.socket.pull(true);
         }
     }
 
@@ -203,6 +227,8 @@ impl Lane {
         for port in self.ports.iter_mut().filter(|port| port.unsent) {
             port.socket.send.submit();
             self.calls += port.socket.push();
+            // The call that sends polls, too.
+            port.due = false;
             port.unsent = port.socket.send.pending() > 0;
         }
     }

@@ -9,6 +9,7 @@ mod assemble;
 mod bpf;
 mod bypass;
 mod checksum;
+mod depth;
 mod device;
 mod frame;
 mod lane;
@@ -162,8 +163,7 @@ impl Xdp {
         let end = Instant::now() + wait.map_or(self.busy, |wait| wait.min(self.busy));
         loop {
             for _ in 0..LOOKS {
-                self.lane.poll();
-                if self.lane.waiting() {
+                if self.lane.poll() {
                     self.lane.reap();
                     self.read(batch);
                     return Ok(true);
@@ -293,6 +293,7 @@ impl Datapath for Xdp {
         if !self.slow_out.is_empty() {
             self.slow.send(&mut self.slow_out);
         }
+        self.lane.poll_due();
         self.lane.check();
         self.sum_up();
     }

@@ -1,0 +1,61 @@
+//! How many frames the kernel is to have for receiving at one interface.
+//!
+//! The kernel fills them in turn, so each is used again only after all the others: the more there are, the further they are
+//! from any cache. Numbers only; asked by `lane` at every turn, which gives the frames.
+
+/// Frames while it is calm.
+const CALM: u32 = 512;
+/// Turns after which it is calm again.
+const TURNS: u32 = 4_096;
+
+/// A number of frames that grows when a turn needed half of them.
+#[derive(Debug)]
+pub(super) struct Depth {
+    /// At most: what the ring holds.
+    ring: u32,
+    now: u32,
+    /// Turns since half of them were needed.
+    turns: u32,
+}
+
+impl Depth {
+    /// For a ring of so many entries, which is empty.
+    pub(super) fn new(ring: u32) -> Self {
+        Self { ring, now: (ring / 2).min(CALM / 2), turns: 0 }
+    }
+
+    /// How many there are to be, if the kernel has `held` left after a turn.
+    #[inline]
+    pub(super) fn after(&mut self, held: u64) -> u64 {
+        self.turns += 1;
+        if held < u64::from(self.now / 2) {
+            (self.now, self.turns) = ((2 * self.now).min(self.ring), 0);
+        } else if self.turns >= TURNS {
+            (self.now, self.turns) = ((self.now / 2).max(CALM.min(self.ring)), 0);
+        }
+        u64::from(self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_calm_grows_with_what_a_turn_needs_and_is_calm_again_after_a_while() {
+        let mut depth = Depth::new(2_048);
+        assert_eq!(depth.after(0), 512);
+        assert_eq!(depth.after(256), 512, "half of them are left");
+        assert_eq!([depth.after(255), depth.after(100), depth.after(0)], [1_024, 2_048, 2_048]);
+        assert!((1..TURNS).all(|_| depth.after(2_048) == 2_048));
+        assert_eq!(depth.after(2_048), 1_024);
+        assert_eq!((0..2 * TURNS).map(|_| depth.after(2_000)).last(), Some(512), "never fewer");
+    }
+
+    #[test]
+    fn it_is_never_more_than_the_ring_holds() {
+        let mut depth = Depth::new(64);
+        assert!((0..3).all(|_| depth.after(0) == 64));
+        assert!((0..2 * TURNS).all(|_| depth.after(64) == 64));
+    }
+}
