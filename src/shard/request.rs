@@ -138,10 +138,15 @@ impl Core {
         // A client's request without a cookie of ours, or with nothing but our pair in Route.
         if message.route().is_empty() {
             has_hops(message)?;
-            return self.to_chosen(course, &self.chosen_by_key(incoming)?);
+            let set = self.rule(incoming)?;
+            // By reference: what is written in pieces is not to be read at once.
+            return match &self.choose(set, incoming) {
+                Ok(chosen) => self.to_chosen(course, chosen),
+                Err(why) => Err(refusal(*why)),
+            };
         }
-        let cookie = if let Some((user, lines)) = self.own_pair(incoming) {
-            (course.pops, course.own_lines) = (2, Some(lines));
+        let cookie = if let Some(user) = self.own_pair(incoming) {
+            (course.pops, course.own_lines) = (2, Some(message.route().span()));
             let keys = &self.shared.site.cookie_keys;
             if let Some(id) = keys.node_of(user, Role::EdgeFacing, incoming.call)
                 && let Some(chosen) = self.dialog_node(id)
@@ -307,11 +312,6 @@ impl Core {
     /// The node by mark or key, of the set that the rules give.
     #[inline(never)]
     pub(super) fn by_key(&self, incoming: &Incoming<'_>) -> Result<Chosen<'_>, Refusal> {
-        self.chosen_by_key(incoming)
-    }
-
-    #[inline(always)]
-    fn chosen_by_key(&self, incoming: &Incoming<'_>) -> Result<Chosen<'_>, Refusal> {
         let set = self.rule(incoming)?;
         self.choose(set, incoming).map_err(refusal)
     }

@@ -52,12 +52,12 @@ impl Core {
         }
         if !found.strict
             && found.cookie.is_none()
-            && let Some((user, lines)) = self.own_pair(incoming)
+            && let Some(user) = self.own_pair(incoming)
         {
             let cookie = self.genuine(incoming, user)?;
             if matches!(cookie.role, Role::EdgeFacing | Role::NodeFacing) {
                 found.cookie = Some(cookie);
-                (found.pops, found.own_lines) = (2, Some(lines));
+                (found.pops, found.own_lines) = (2, Some(incoming.message.route().span()));
                 return Ok(found);
             }
         }
@@ -98,9 +98,9 @@ impl Core {
     }
 
     /// Route as most phones send it: the pair that we recorded, as we wrote it, and nothing else. Its
-    /// upper user part, and its lines.
+    /// upper user part. Its lines are all of the header's.
     #[inline]
-    pub(super) fn own_pair<'a>(&self, incoming: &Incoming<'a>) -> Option<(&'a [u8], Span)> {
+    pub(super) fn own_pair<'a>(&self, incoming: &Incoming<'a>) -> Option<&'a [u8]> {
         let (bytes, route) = (incoming.bytes, incoming.message.route());
         let first = route.first.value.of(bytes);
         let (at, rest) = self.own_value(first, incoming.port_id)?;
@@ -116,7 +116,7 @@ impl Core {
         let likely = if incoming.from_node { incoming.port_id } else { self.facing_nodes(incoming) };
         let (_, rest) = self.own_value(rest, likely)?;
         let user = first.get(BEFORE_COOKIE..at)?;
-        rest.is_empty().then_some((user, Span { start: route.first.start, end: route.end }))
+        rest.is_empty().then_some(user)
     }
 
     /// Takes `<sip:COOKIE@HOST;lr>` off the front, where HOST is a listener of ours as it is advertised:

@@ -101,6 +101,13 @@ pub struct Lines {
 impl Lines {
     pub(super) const NONE: Self = Self { count: 0, end: 0, first: Line::NONE };
 
+    /// From the first of them to behind the last.
+    #[inline]
+    #[must_use]
+    pub const fn span(self) -> Span {
+        Span { start: self.first.start, end: self.end }
+    }
+
     /// Whether the header is absent.
     #[inline]
     #[must_use]

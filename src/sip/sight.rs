@@ -342,15 +342,21 @@ fn number(view: impl View, bytes: &[u8], value: Span) -> Option<Number> {
     let (at, end) = (usize::from(value.start), usize::from(value.end));
     match lane::all_digits(*view.chunk(at)?, end.wrapping_sub(at)) {
         Some(number) => Some(Number { value: number, span: value }),
-        None => odd_number(bytes, value),
+        None => {
+            let packed = odd_number(bytes, value)?;
+            let span = Span { start: (packed >> 32) as u16, end: (packed >> 48) as u16 };
+            Some(Number { value: packed as u32, span })
+        }
     }
 }
 
+/// A number's value, and its span in the upper half: so it comes back in registers, not in memory that would be read wider
+/// than it was written.
 #[inline(never)]
-fn odd_number(bytes: &[u8], value: Span) -> Option<Number> {
+fn odd_number(bytes: &[u8], value: Span) -> Option<u64> {
     let span = field::trim(bytes, value.start.into(), value.end.into());
     let value = u32::try_from(field::number(bytes, span)?).ok()?;
-    Some(Number { value, span })
+    Some(u64::from(value) | u64::from(span.start) << 32 | u64::from(span.end) << 48)
 }
 
 /// What is no number is left alone, what is too large is cut off.
