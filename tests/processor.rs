@@ -1,4 +1,4 @@
-//! A processor that lacks what the build is made of is told so by both programs' first words, not by SIGILL.
+//! A processor that lacks what the build is made of is told so by the program's first words, not by SIGILL.
 #![cfg(target_arch = "x86_64")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 

@@ -428,9 +428,17 @@ mod tests {
     #[test]
     fn hashes_and_derived_keys_are_those_of_every_other_version() {
         let secrets = Secrets::derive(&std::array::from_fn(|i| i as u8));
-        let keys = [secrets.table, secrets.marks, secrets.branch, secrets.owner, secrets.to_tag, secrets.call];
+        let keys = [
+            secrets.table,
+            secrets.marks,
+            secrets.branch,
+            secrets.owner,
+            secrets.to_tag,
+            secrets.call,
+            secrets.via_tag,
+        ];
         let words: Vec<u8> = keys.iter().flat_map(|key| [key.0, key.1]).flat_map(u64::to_le_bytes).collect();
-        assert_eq!(Key(1, 2).hash24(&words), 0xd77d8f7c2b773118);
+        assert_eq!(Key(1, 2).hash24(&words), 0xe25489c57f50949f);
         assert_eq!(secrets.call.hash13(b"a84b4c76e66710@192.0.2.1"), 0xd55703b3ccafcc20);
         assert_eq!(secrets.branch.hash13_parts(&[b"z9hG4bK776asdhds", b"192.0.2.1", b"1"]), 0xaf2d37761c325b2e);
     }

@@ -13,8 +13,6 @@ const AHEAD: usize = 2;
 const LINE: usize = 64;
 /// Bytes asked for at most: the longest datagrams are mostly body, which nobody reads.
 const ASKED_MAX: usize = 1_024;
-/// Bytes at the front of a datagram that are written anew.
-const FRONT: usize = 256;
 
 /// Takes packets out, each asked for while those before it are worked on.
 #[inline]
@@ -30,25 +28,14 @@ pub fn asked_ahead(packets: &mut Vec<Packet>) -> impl Iterator<Item = Packet> + 
     })
 }
 
-/// Asks for the lines of `bytes`, of the first ones if they are many. Of those at the front, which are written anew where a
-/// message is sent on, no other cache is to keep a copy.
+/// Asks for the lines of `bytes`, of the first ones if they are many.
 #[inline]
 pub(super) fn ask(bytes: &[u8]) {
     let asked = bytes.get(..ASKED_MAX).unwrap_or(bytes);
-    let (front, rest) = asked.split_at_checked(FRONT).unwrap_or((asked, &[]));
-    front.iter().step_by(LINE).for_each(own_line);
-    rest.iter().step_by(LINE).for_each(line);
+    asked.iter().step_by(LINE).for_each(line);
     if let Some(last) = asked.last() {
         line(last);
     }
-}
-
-#[inline]
-fn own_line(at: &u8) {
-    #[cfg(target_feature = "sse")]
-    safe_arch::prefetch_et0(at);
-    #[cfg(not(target_feature = "sse"))]
-    let _ = at;
 }
 
 #[inline]

@@ -200,8 +200,8 @@ impl Pool {
     #[inline]
     pub(crate) fn ask_ahead(&'static self, address: u64) {
         if address + ASKED as u64 <= u64::from(self.slots) * self.kind.stride() as u64 {
-            // SAFETY: inside the mapping, which is never unmapped. The bytes are the kernel's to give back and given back
-            // already, or another's: they are asked for and not read.
+            // SAFETY: inside the mapping, which is never unmapped. `address` is of a frame that the kernel has given back and nobody
+            // has taken yet, so nobody writes to it.
             super::ahead::ask(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(address as usize), ASKED) });
         }
     }

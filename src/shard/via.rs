@@ -176,6 +176,8 @@ mod tests {
         let branch = Branch { slot: 7, arrived: PortTag(0x8003), l: 0xdead_beef, h: 0x0123_4567_89ab_cdef };
         let text = [PREFIX, &branch.text(&KEY)].concat();
         assert_eq!(Branch::read(&text, &KEY), Reading::Own(branch));
+        // As other instances read and write it.
+        assert_eq!(text, b"z9hG4bK0r00078003deadbeef0123456789abcdef2f40e283");
         assert_eq!(Branch::read(&text, &Key(3, 6)), Reading::Forged);
         assert_eq!(Branch::read(&text[..BRANCH_LEN - 1], &KEY), Reading::Forged);
         for place in PREFIX.len()..BRANCH_LEN {

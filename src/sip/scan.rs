@@ -392,6 +392,27 @@ mod tests {
     }
 
     #[test]
+    fn a_method_in_cseq_is_read_to_its_end() {
+        let head = "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\n";
+        let fault = |cseq: &str| {
+            let text = format!("{head}CSeq: {cseq}\r\n\r\n");
+            let mut room = vec![b'\r'; size_of::<Window>()];
+            room[..text.len()].copy_from_slice(text.as_bytes());
+            let mut message = Message::empty();
+            scan_in(room.first_chunk().unwrap(), text.len(), &Watch::NONE, &mut message);
+            assert_eq!(message, scan(text.as_bytes(), &Watch::NONE));
+            message.fault
+        };
+        for length in 1..40 {
+            let method = "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJKLMNOP".get(..length).unwrap();
+            assert_eq!(fault(&format!("1 {method}")), None, "{length}");
+            for odd in ["\0 x x x x x x xy", "                y", "\0"] {
+                assert_eq!(fault(&format!("1 {method}{odd}")), Some(Fault::CSeq), "{length} {odd:?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_sip_has_no_headers() {
         for bytes in [&b""[..], b"\r\n\r\n", b"GET / HTTP/1.1\r\nVia: x\r\n\r\n", b"\0\0\0\0", b":x\r\n\r\n"] {
             let message = scan(bytes, &Watch::NONE);

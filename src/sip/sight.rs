@@ -300,7 +300,8 @@ fn plain_cseq(view: impl View, value: Span, name: Span) -> Option<CSeq> {
     } else {
         let (found, count) = lane::few_digits(*view.chunk(at)?);
         (number, start) = (found, at + count + 1);
-        let letters = Lane::new(view.chunk(start)?).beyond(b'A', b'Z').bits().trailing_zeros() as usize;
+        let others = Lane::new(view.chunk(start)?).beyond(b'A', b'Z').bits() | 1 << 16;
+        let letters = others.trailing_zeros() as usize;
         if start + letters != end || letters == 0 || count == 0 {
             return None;
         }

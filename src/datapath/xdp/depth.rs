@@ -24,11 +24,18 @@ impl Depth {
         Self { ring, now: (ring / 2).min(CALM / 2), turns: 0 }
     }
 
-    /// How many there are to be, if the kernel has `held` left after a turn.
+    /// How many more to give, after a turn that left the kernel `held` frames, of which it has filled `waiting`, that were
+    /// not read yet.
     #[inline]
-    pub(super) fn after(&mut self, held: u64) -> u64 {
+    pub(super) fn wanted(&mut self, held: u64, waiting: u64) -> u64 {
+        self.after(held.saturating_sub(waiting)).saturating_sub(held)
+    }
+
+    /// How many there are to be, if a turn left so many unfilled.
+    #[inline]
+    fn after(&mut self, unfilled: u64) -> u64 {
         self.turns += 1;
-        if held < u64::from(self.now / 2) {
+        if unfilled < u64::from(self.now / 2) {
             (self.now, self.turns) = ((2 * self.now).min(self.ring), 0);
         } else if self.turns >= TURNS {
             (self.now, self.turns) = ((self.now / 2).max(CALM.min(self.ring)), 0);
@@ -50,6 +57,20 @@ mod tests {
         assert!((1..TURNS).all(|_| depth.after(2_048) == 2_048));
         assert_eq!(depth.after(2_048), 1_024);
         assert_eq!((0..2 * TURNS).map(|_| depth.after(2_000)).last(), Some(512), "never fewer");
+    }
+
+    #[test]
+    fn what_waits_to_be_read_makes_it_grow_however_little_a_turn_reads() {
+        const BATCH: u64 = 64;
+        let mut depth = Depth::new(2_048);
+        let mut held = depth.wanted(0, 0);
+        // The kernel fills all that it gets before the next turn.
+        for _ in 0..4 {
+            let waiting = held - BATCH;
+            held = waiting + depth.wanted(waiting, waiting);
+        }
+        assert_eq!(held, 2_048);
+        assert_eq!(Depth::new(2_048).wanted(512, 600), 0, "it has filled more meanwhile");
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Lane {
         let mut enough = true;
         for port in &mut self.ports {
             let held = port.socket.fill.given() - port.socket.receive.taken();
-            let wanted = port.depth.after(held).saturating_sub(held);
+            let wanted = port.depth.wanted(held, port.socket.receive.filled().into());
             let mut given = 0;
             while given < wanted {
                 let Some(address) = self.frames.lend() else { break };
