@@ -3,10 +3,22 @@
 //! Asked first thing by each program, so that an older machine is told what to do about it instead of
 //! being ended by SIGILL. Knows nothing of what the instructions are used for.
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// Does what a program was started for, where this processor can; else says what it lacks, and fails. `command` is not
+/// to be inlined: nothing of it may run before.
+#[inline(never)]
+pub fn run(command: fn() -> ExitCode) -> ExitCode {
+    let Some(text) = lacks() else { return command() };
+    // By the standard library's own code, which is made for any processor.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}
+
 /// What the build needs and this processor lacks, as a line for who starts it. None where all is
 /// there.
-#[must_use]
-pub fn lacks() -> Option<&'static str> {
+fn lacks() -> Option<&'static str> {
     #[cfg(target_arch = "x86_64")]
     if x86_64::lacks() {
         return Some(

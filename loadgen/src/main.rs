@@ -19,12 +19,7 @@ use sipring_load::{capacity, demo, watch};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if let Some(text) = sipring::processor::lacks() {
-        // By the standard library's own code, which is made for any processor.
-        let _ = std::io::stderr().write_all(text.as_bytes());
-        return ExitCode::FAILURE;
-    }
-    command()
+    sipring::processor::run(command)
 }
 
 /// What was asked for, on a processor that runs it.

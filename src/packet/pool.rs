@@ -105,7 +105,7 @@ impl Pool {
             return Err(io::Error::last_os_error());
         }
         if kind == Kind::Frame {
-            // Frames lie close: large pages are quicker to touch, by 20 ms for 64 MB, where the kernel has any to give.
+            // Frames lie close: large pages are quicker to touch, where the kernel has any to give.
             // SAFETY: the mapping made above; what it holds stays as it is.
             unsafe { libc::madvise(base, bytes, libc::MADV_HUGEPAGE) };
         }

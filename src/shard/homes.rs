@@ -43,8 +43,7 @@ const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 #[repr(align(64))]
 struct Home {
     tail: [u8; WIDTH],
-    /// As it is sent to: written in pieces and read at once it would cost more.
-    addr: SocketAddr,
+    addr: SocketAddrV4,
 }
 
 /// The last few.
@@ -54,7 +53,7 @@ pub(super) struct Homes(Box<[Home; KEPT]>);
 impl Homes {
     pub(super) fn new() -> Self {
         // No end is like this one, since each has a `;`.
-        let none = Home { tail: [0; WIDTH], addr: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into() };
+        let none = Home { tail: [0; WIDTH], addr: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0) };
         Self(Box::new([none; KEPT]))
     }
 
@@ -62,14 +61,14 @@ impl Homes {
     #[inline]
     pub(super) fn find(&self, tail: Tail<'_>) -> Option<SocketAddr> {
         let kept = self.0.get(tail.place)?;
-        sip::same_from(&kept.tail, tail.bytes, tail.at).then_some(kept.addr)
+        sip::same_from(&kept.tail, tail.bytes, tail.at).then_some(SocketAddr::V4(kept.addr))
     }
 
     /// Keeps where a Via leads that says so by this end alone.
     #[inline(never)]
     pub(super) fn keep(&mut self, tail: Tail<'_>, addr: SocketAddrV4) {
         if let Some(kept) = self.0.get_mut(tail.place) {
-            *kept = Home { tail: *tail.bytes, addr: addr.into() };
+            *kept = Home { tail: *tail.bytes, addr };
         }
     }
 }

@@ -8,13 +8,13 @@ const CALM: u32 = 512;
 /// Turns after which it is calm again.
 const TURNS: u32 = 4_096;
 
-/// A number of frames that grows when a turn needed half of them.
+/// A number of frames that grows when more than half of them were filled.
 #[derive(Debug)]
 pub(super) struct Depth {
     /// At most: what the ring holds.
     ring: u32,
     now: u32,
-    /// Turns since half of them were needed.
+    /// Turns since more than half of them were filled.
     turns: u32,
 }
 
